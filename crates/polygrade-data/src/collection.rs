@@ -1,0 +1,179 @@
+//! A collection in memory, for training and evaluation.
+
+use crate::check::Index;
+use crate::error::{DEFAULT_PROBLEM_LIMIT, Result};
+use crate::lang::Lang;
+use crate::record::{Meta, Passage, Query, RawText, Split};
+use crate::scan::{self, Visitor};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One judgment by indices into [`Collection::queries`] and [`Collection::passages`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judgment {
+    /// The query.
+    pub query: Index,
+    /// The passage.
+    pub passage: Index,
+    /// The grade, 0..G.
+    pub grade: f32,
+}
+
+/// A collection: passages, queries and the judgments of each split.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    /// What it says of itself.
+    pub meta: Meta,
+    /// The passages in file order.
+    pub passages: Vec<Passage>,
+    /// The queries in file order.
+    pub queries: Vec<Query>,
+    judgments: [Vec<Judgment>; 3],
+}
+
+impl Collection {
+    /// Loads the collection in `dir`; any fault in it is an error that lists the first of them.
+    pub fn load(dir: &Path) -> Result<Collection> {
+        #[derive(Default)]
+        struct Loader {
+            passages: Vec<Passage>,
+            queries: Vec<Query>,
+            judgments: [Vec<Judgment>; 3],
+        }
+        impl Visitor for Loader {
+            fn passage(&mut self, _: Index, lang: Lang, raw: RawText) {
+                let RawText { id, title, text, group, .. } = raw;
+                self.passages.push(Passage { id, title, text, lang, group });
+            }
+            fn query(&mut self, _: Index, lang: Lang, raw: RawText) {
+                self.queries.push(Query { id: raw.id, text: raw.text, lang, group: raw.group });
+            }
+            fn judgment(&mut self, split: Split, query: Index, passage: Index, grade: f32) {
+                self.judgments[split as usize].push(Judgment { query, passage, grade });
+            }
+        }
+        let mut loader = Loader::default();
+        let (meta, problems) = scan::scan(dir, DEFAULT_PROBLEM_LIMIT, &mut loader)?;
+        problems.into_result()?;
+        let Loader { passages, queries, judgments } = loader;
+        Ok(Collection { meta, passages, queries, judgments })
+    }
+
+    /// The judgments of a split, in file order.
+    pub fn judgments(&self, split: Split) -> &[Judgment] {
+        &self.judgments[split as usize]
+    }
+
+    /// The languages that have both queries and passages, sorted.
+    pub fn langs(&self) -> Vec<Lang> {
+        let mut seen: BTreeMap<&Lang, u8> = BTreeMap::new();
+        self.queries.iter().for_each(|q| *seen.entry(&q.lang).or_default() |= 1);
+        self.passages.iter().for_each(|p| *seen.entry(&p.lang).or_default() |= 2);
+        seen.into_iter().filter(|(_, v)| *v == 3).map(|(l, _)| l.clone()).collect()
+    }
+
+    /// The grades that occur in all splits, ascending.
+    pub fn distinct_grades(&self) -> Vec<f32> {
+        let mut grades: Vec<f32> = self.judgments.iter().flatten().map(|j| j.grade).collect();
+        grades.sort_by(f32::total_cmp);
+        grades.dedup();
+        grades
+    }
+
+    /// The judgments of a split as a table that also answers for translations.
+    pub fn graded(&self, split: Split) -> Graded {
+        Graded::new(self, split)
+    }
+}
+
+/// Grades by query and passage, carried over to translations.
+///
+/// A judgment of (q, d) holds for every query that is a translation of q and every passage that is a
+/// translation of d. Where a pair is judged itself, that judgment wins; where two translations of a pair are
+/// judged differently, the first in the file does.
+#[derive(Debug, Clone)]
+pub struct Graded {
+    query_unit: Vec<u32>,
+    passage_unit: Vec<u32>,
+    direct: FxHashMap<(Index, Index), f32>,
+    by_unit: FxHashMap<(u32, u32), f32>,
+    /// Judged passage units of each query unit, in file order.
+    units_of: FxHashMap<u32, Vec<u32>>,
+    members: Vec<Vec<Index>>,
+    judged_queries: Vec<Index>,
+}
+
+impl Graded {
+    fn new(collection: &Collection, split: Split) -> Graded {
+        let mut query_units = FxHashMap::default();
+        let query_unit = collection.queries.iter().map(|q| intern(&mut query_units, q.unit(), q.group.is_some()));
+        let query_unit: Vec<u32> = query_unit.collect();
+        let mut passage_units = FxHashMap::default();
+        let passage_unit = collection.passages.iter().map(|p| intern(&mut passage_units, p.unit(), p.group.is_some()));
+        let passage_unit: Vec<u32> = passage_unit.collect();
+        let mut members = vec![Vec::new(); passage_units.len()];
+        for (i, &u) in passage_unit.iter().enumerate() {
+            members[u as usize].push(i as Index);
+        }
+        let mut graded = Graded {
+            query_unit,
+            passage_unit,
+            direct: FxHashMap::default(),
+            by_unit: FxHashMap::default(),
+            units_of: FxHashMap::default(),
+            members,
+            judged_queries: Vec::new(),
+        };
+        for j in collection.judgments(split) {
+            let (qu, pu) = (graded.query_unit[j.query as usize], graded.passage_unit[j.passage as usize]);
+            graded.direct.insert((j.query, j.passage), j.grade);
+            if let std::collections::hash_map::Entry::Vacant(slot) = graded.by_unit.entry((qu, pu)) {
+                slot.insert(j.grade);
+                graded.units_of.entry(qu).or_default().push(pu);
+            }
+        }
+        let units_of = &graded.units_of;
+        graded.judged_queries =
+            (0..graded.query_unit.len() as Index).filter(|&q| units_of.contains_key(&graded.query_unit[q as usize])).collect();
+        graded
+    }
+
+    /// The grade of a pair, its own or its translations'; `None` where it is not judged.
+    pub fn grade(&self, query: Index, passage: Index) -> Option<f32> {
+        if let Some(&g) = self.direct.get(&(query, passage)) {
+            return Some(g);
+        }
+        self.by_unit.get(&(self.query_unit[query as usize], self.passage_unit[passage as usize])).copied()
+    }
+
+    /// The queries with a judgment (their own or a translation's), ascending.
+    pub fn queries(&self) -> &[Index] {
+        &self.judged_queries
+    }
+
+    /// The judged passages of a query with their grades, translations included, in file order.
+    pub fn judged(&self, query: Index) -> impl Iterator<Item = (Index, f32)> + '_ {
+        let units = self.units_of.get(&self.query_unit[query as usize]).map_or(&[][..], Vec::as_slice);
+        units
+            .iter()
+            .flat_map(|&u| self.members[u as usize].iter().copied())
+            .filter_map(move |p| Some((p, self.grade(query, p)?)))
+    }
+
+    /// A number shared by the translations of a passage.
+    pub fn passage_unit(&self, passage: Index) -> u32 {
+        self.passage_unit[passage as usize]
+    }
+
+    /// A number shared by the translations of a query.
+    pub fn query_unit(&self, query: Index) -> u32 {
+        self.query_unit[query as usize]
+    }
+}
+
+/// Numbers units in the order of their first text. An id and a group of the same name are different units.
+fn intern<'a>(map: &mut FxHashMap<(bool, &'a str), u32>, unit: &'a str, is_group: bool) -> u32 {
+    let next = map.len() as u32;
+    *map.entry((is_group, unit)).or_insert(next)
+}

@@ -1,0 +1,94 @@
+//! TREC and MIRACL: topics as `id<TAB>query`, qrels of four columns, the corpus as jsonl {docid, title, text}.
+//!
+//! Files are told apart by name (`topics*` or `queries*`, `qrels*`, and other `*.jsonl`); languages and
+//! splits that the names mention are used. MIRACL numbers the passages of each language anew, so there the
+//! language is put before each id.
+
+use super::{Sink, Source, files_of, name_hints};
+use crate::error::{At, Error, Report, Result};
+use crate::io::{Lines, plain_name};
+use crate::lang::Lang;
+use crate::qrels;
+use crate::record::{RawText, Split};
+use crate::scan::json_lines;
+use std::path::PathBuf;
+
+pub(super) fn import(source: &Source, sink: &mut Sink, prefix: bool) -> Result<()> {
+    let (mut topics, mut judgments, mut corpora) = (Vec::new(), Vec::new(), Vec::new());
+    for path in files_of(source, |_| true)? {
+        let name = plain_name(&path);
+        if name.starts_with("qrels") {
+            judgments.push((None, path));
+        } else if (name.starts_with("topics") || name.starts_with("queries")) && !name.ends_with(".jsonl") {
+            topics.push(path);
+        } else if name.ends_with(".jsonl") {
+            corpora.push(path);
+        }
+    }
+    if !sink.options.qrels.is_empty() {
+        judgments = sink.options.qrels.clone();
+    }
+    for (what, empty) in [
+        ("topics*.tsv or queries*.tsv (id<TAB>query)", topics.is_empty()),
+        ("qrels* (query-id 0 passage-id grade)", judgments.is_empty()),
+        ("a corpus *.jsonl with docid and text", corpora.is_empty()),
+    ] {
+        if empty {
+            let fix = "put it there, or name the file so that it can be told apart";
+            return Err(Error::input(At::file(&source.path), format!("lacks {what}"), fix));
+        }
+    }
+    let id_of = |lang: Option<&Lang>, id: &str| match lang {
+        Some(lang) if prefix => format!("{lang}:{id}"),
+        _ => id.to_owned(),
+    };
+    let known = |path: &PathBuf| source.lang.clone().or(name_hints(path).0);
+    for path in &corpora {
+        let lang = known(path);
+        json_lines(path, sink, |sink, at, mut raw: RawText| {
+            raw.id = id_of(lang.as_ref(), &raw.id);
+            sink.passage_again(&at, raw, lang.as_ref())
+        })?;
+    }
+    for path in &topics {
+        read_topics(path, sink, known(path).as_ref(), id_of)?;
+    }
+    for (split, path) in &judgments {
+        let (lang, hint) = (known(path), name_hints(path).1);
+        let fixed: Option<Split> = split.or(hint);
+        qrels::read(path, sink, |sink, at, (q, p), grade| {
+            let (q, p) = (id_of(lang.as_ref(), q), id_of(lang.as_ref(), p));
+            let split = sink.split(&q, fixed, &q);
+            sink.judgment(&at, split, (&q, &p), grade)
+        })?;
+    }
+    Ok(())
+}
+
+fn read_topics(
+    path: &PathBuf,
+    sink: &mut Sink,
+    lang: Option<&Lang>,
+    id_of: impl Fn(Option<&Lang>, &str) -> String,
+) -> Result<()> {
+    let mut lines = Lines::open(path)?;
+    while let Some((number, line)) = lines.next_line(sink.problems()) {
+        let at = At::line(path, number);
+        match line.split_once('\t') {
+            // Fields after the text: the topic's group of translations, as `export trec` writes it.
+            Some((id, rest)) => {
+                let (text, group) = match rest.split_once('\t') {
+                    Some((text, group)) => (text, Some(group.to_owned()).filter(|g| !g.is_empty())),
+                    None => (rest, None),
+                };
+                let raw = RawText { group, ..RawText::new(id_of(lang, id.trim()), text) };
+                sink.query(&at, raw, lang)?;
+            }
+            None => {
+                let fix = "separate id and query by a tab";
+                sink.problems().push(at, "has no tab, expected id<TAB>query", fix);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! What is in a collection: counts, grades, the class balance under every threshold, and what looks wrong.
+//!
+//! One streaming pass; memory grows with the number of texts (hashes, not the texts themselves): about
+//! 100 bytes a passage. Detection of languages runs in parallel over blocks of texts.
+
+use crate::check::Index;
+use crate::error::{Problems, Result};
+use crate::lang::{self, Lang};
+use crate::record::{Meta, RawText, Split};
+use crate::scan::{self, Visitor};
+use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+/// Texts with fewer characters than this, white space aside, count as near-empty.
+pub const NEAR_EMPTY_CHARS: usize = 4;
+
+/// Texts in one block of language detection.
+const BLOCK: usize = 4096;
+
+/// How many examples are kept of each finding.
+const EXAMPLES: usize = 5;
+
+/// The profile of a collection.
+#[derive(Debug, Serialize)]
+pub struct Profile {
+    /// What the collection says of itself.
+    pub meta: Meta,
+    /// Languages, sorted by tag.
+    pub languages: Vec<LangProfile>,
+    /// Judgments in each split.
+    pub splits: BTreeMap<Split, u64>,
+    /// Groups of translations among the passages.
+    pub groups: u64,
+    /// Invalid records, which are not counted above.
+    pub problems: u64,
+}
+
+/// The profile of one language. Judgments are counted under the language of their query.
+#[derive(Debug, Default, Serialize)]
+pub struct LangProfile {
+    /// The tag.
+    pub lang: String,
+    /// Passages.
+    pub passages: u64,
+    /// Queries.
+    pub queries: u64,
+    /// Queries with a judgment.
+    pub judged_queries: u64,
+    /// Judgments.
+    pub judgments: u64,
+    /// Judgments by grade; fractional grades are counted by the half grade below.
+    pub grades: BTreeMap<String, u64>,
+    /// Judgments per judged query: least, mean, most.
+    pub judged_per_query: (u64, f64, u64),
+    /// The class balance under each threshold.
+    pub thresholds: Vec<ThresholdProfile>,
+    /// Passages and queries with fewer than [`NEAR_EMPTY_CHARS`] characters.
+    pub near_empty: Finding,
+    /// Passages whose text occurs before in the same language.
+    pub duplicates: Finding,
+    /// Texts whose detected language contradicts the declared one.
+    pub wrong_lang: Finding,
+    /// Whether the detector knows the language at all.
+    pub lang_detectable: bool,
+    /// Groups that have a passage in another language but none in this one.
+    pub missing_translations: u64,
+}
+
+/// Positives and negatives under one threshold.
+#[derive(Debug, Serialize)]
+pub struct ThresholdProfile {
+    /// Grades at or above it are positives.
+    pub threshold: f32,
+    /// Positive judgments.
+    pub positives: u64,
+    /// Negative judgments.
+    pub negatives: u64,
+    /// Judged queries left without a positive.
+    pub queries_without_positive: u64,
+}
+
+/// How often something was found, with the first ids.
+#[derive(Debug, Default, Serialize)]
+pub struct Finding {
+    /// How often.
+    pub count: u64,
+    /// The first few ids; a contradicted language as `id (declared, looks detected)`.
+    pub examples: Vec<String>,
+}
+
+impl Finding {
+    fn add(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
+/// Profiles the collection in `dir`. Invalid records are left out and returned, `limit` of them in full.
+pub fn profile(dir: &Path, limit: usize) -> Result<(Profile, Problems)> {
+    let mut p = Profiler::default();
+    let (meta, problems) = scan::scan(dir, limit, &mut p)?;
+    p.detect();
+    Ok((p.finish(meta, problems.total()), problems))
+}
+
+#[derive(Default)]
+struct Lane {
+    lang: Option<Lang>,
+    out: LangProfile,
+    texts: FxHashSet<u128>,
+    /// Judgments by grade in half steps.
+    halves: BTreeMap<u32, u64>,
+    /// Judged queries by their best grade in half steps.
+    best: BTreeMap<u32, u64>,
+}
+
+/// Per query: its lane, judgments and best grade.
+struct QueryTally {
+    lane: u16,
+    judgments: u32,
+    best_half: u32,
+}
+
+#[derive(Default)]
+struct Profiler {
+    lanes: Vec<Lane>,
+    lane_of: FxHashMap<Lang, u16>,
+    queries: Vec<QueryTally>,
+    splits: BTreeMap<Split, u64>,
+    /// Group → number of its set of languages; sets are shared, as there are few different ones.
+    groups: FxHashMap<u64, u32>,
+    sets: Vec<Vec<u16>>,
+    set_of: FxHashMap<Vec<u16>, u32>,
+    pending: Vec<(u16, String, String)>,
+}
+
+impl Profiler {
+    fn lane(&mut self, lang: Lang) -> u16 {
+        if let Some(&lane) = self.lane_of.get(&lang) {
+            return lane;
+        }
+        let lane = self.lanes.len() as u16;
+        self.lanes.push(Lane { lang: Some(lang.clone()), ..Lane::default() });
+        self.lane_of.insert(lang, lane);
+        lane
+    }
+
+    fn text(&mut self, lane: u16, id: String, text: String) {
+        if text.chars().filter(|c| !c.is_whitespace()).take(NEAR_EMPTY_CHARS).count() < NEAR_EMPTY_CHARS {
+            self.lanes[lane as usize].out.near_empty.add(|| id.clone());
+        }
+        self.pending.push((lane, id, text));
+        if self.pending.len() >= BLOCK {
+            self.detect();
+        }
+    }
+
+    fn detect(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let lanes = &self.lanes;
+        let found: Vec<Option<Lang>> = pending
+            .par_iter()
+            .map(|(lane, _, text)| lanes[*lane as usize].lang.as_ref().and_then(|l| lang::disagrees(l, text)))
+            .collect();
+        for ((lane, id, _), found) in pending.into_iter().zip(found) {
+            if let Some(found) = found {
+                let out = &mut self.lanes[lane as usize];
+                let declared = out.lang.as_ref().map_or("und", Lang::as_str);
+                out.out.wrong_lang.add(|| format!("{id} ({declared}, looks {found})"));
+            }
+        }
+    }
+
+    fn finish(mut self, meta: Meta, problems: u64) -> Profile {
+        for q in self.queries.iter().filter(|q| q.judgments > 0) {
+            let lane = &mut self.lanes[q.lane as usize];
+            *lane.best.entry(q.best_half).or_default() += 1;
+            let n = u64::from(q.judgments);
+            let (least, sum, most) = lane.out.judged_per_query;
+            let least = if lane.out.judged_queries == 0 { n } else { least.min(n) };
+            lane.out.judged_per_query = (least, sum + n as f64, most.max(n));
+            lane.out.judged_queries += 1;
+        }
+        let mut set_sizes = vec![0u64; self.sets.len()];
+        self.groups.values().for_each(|&s| set_sizes[s as usize] += 1);
+        let fractional = self.lanes.iter().any(|l| l.halves.keys().any(|h| h % 2 == 1));
+        let groups = self.groups.len() as u64;
+        let (sets, mut lanes) = (self.sets, self.lanes);
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            let has = |set: &Vec<u16>| set.contains(&(i as u16));
+            // A language outside all groups takes no part in the parallel texts.
+            if sets.iter().any(has) {
+                let missing = sets.iter().zip(&set_sizes).filter(|(set, _)| !has(set));
+                lane.out.missing_translations = missing.map(|(_, n)| n).sum();
+            }
+            lane.close(meta.grades.max, fractional);
+        }
+        let mut languages: Vec<LangProfile> = lanes.into_iter().map(|l| l.out).collect();
+        languages.sort_by(|a, b| a.lang.cmp(&b.lang));
+        Profile { meta, languages, splits: self.splits, groups, problems }
+    }
+}
+
+impl Lane {
+    fn close(&mut self, max: f32, fractional: bool) {
+        let lang = self.lang.clone().unwrap_or_else(Lang::unknown);
+        self.out.lang = lang.to_string();
+        self.out.lang_detectable = lang::detectable(&lang);
+        if self.out.judged_queries > 0 {
+            self.out.judged_per_query.1 /= self.out.judged_queries as f64;
+        }
+        self.out.grades = self.halves.iter().map(|(h, n)| ((f64::from(*h) / 2.0).to_string(), *n)).collect();
+        let steps = 1..=(max.floor() as u32).saturating_mul(2);
+        for half in steps.filter(|h| fractional || h % 2 == 0) {
+            let above = |map: &BTreeMap<u32, u64>| map.range(half..).map(|(_, n)| n).sum::<u64>();
+            let positives = above(&self.halves);
+            self.out.thresholds.push(ThresholdProfile {
+                threshold: half as f32 / 2.0,
+                positives,
+                negatives: self.out.judgments - positives,
+                queries_without_positive: self.out.judged_queries - above(&self.best),
+            });
+        }
+    }
+}
+
+impl Visitor for Profiler {
+    fn passage(&mut self, _: Index, lang: Lang, raw: RawText) {
+        let lane = self.lane(lang);
+        let out = &mut self.lanes[lane as usize];
+        out.out.passages += 1;
+        if !out.texts.insert(xxh3_128(raw.text.trim().as_bytes())) {
+            out.out.duplicates.add(|| raw.id.clone());
+        }
+        if let Some(group) = &raw.group {
+            let key = xxh3_64(group.as_bytes());
+            let mut set = self.groups.get(&key).map_or_else(Vec::new, |&s| self.sets[s as usize].clone());
+            if let Err(at) = set.binary_search(&lane) {
+                set.insert(at, lane);
+                let next = self.sets.len() as u32;
+                let number = *self.set_of.entry(set.clone()).or_insert(next);
+                if number == next {
+                    self.sets.push(set);
+                }
+                self.groups.insert(key, number);
+            }
+        }
+        self.text(lane, raw.id, raw.text);
+    }
+
+    fn query(&mut self, _: Index, lang: Lang, raw: RawText) {
+        let lane = self.lane(lang);
+        self.lanes[lane as usize].out.queries += 1;
+        self.queries.push(QueryTally { lane, judgments: 0, best_half: 0 });
+        self.text(lane, raw.id, raw.text);
+    }
+
+    fn judgment(&mut self, split: Split, query: Index, _: Index, grade: f32) {
+        *self.splits.entry(split).or_default() += 1;
+        let half = (grade * 2.0).floor() as u32;
+        let tally = &mut self.queries[query as usize];
+        tally.judgments += 1;
+        tally.best_half = tally.best_half.max(half);
+        let lane = &mut self.lanes[tally.lane as usize];
+        lane.out.judgments += 1;
+        *lane.halves.entry(half).or_default() += 1;
+    }
+}

@@ -1,0 +1,191 @@
+//! A static encoder in training: forward with what the gradient needs, backward, and AdamW's step.
+
+use crate::static_encoder::StaticEncoder;
+use polygrade_data::{At, Error, Result};
+use polygrade_nn::Matrix;
+use polygrade_nn::bag::{self, Bags, RowGrads};
+use polygrade_nn::kernels::{self, Transpose, l2_normalize, l2_normalize_backward};
+use polygrade_nn::optim::{AdamW, Moments};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::path::Path;
+
+/// Learning rates of weights and table differ: a weight is one number for a whole row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepSettings {
+    /// AdamW.
+    pub adam: AdamW,
+    /// Rate of the embeddings and of the projection.
+    pub rate: f32,
+    /// Rate of the log-weights of tokens.
+    pub weight_rate: f32,
+    /// The step, from 1.
+    pub step: u64,
+}
+
+/// An encoder with its optimiser's memory and the buffers of one step.
+pub struct StaticLearner {
+    encoder: StaticEncoder,
+    table: Moments,
+    weights: Moments,
+    projection: Option<Moments>,
+    threads: bool,
+    mean: Matrix,
+    out: Matrix,
+    norms: Vec<f32>,
+    grad_mean: Matrix,
+    grad_projection: Matrix,
+    rows: RowGrads,
+    row_weights: Vec<f32>,
+}
+
+impl StaticLearner {
+    /// Starts training. With `threads`, rayon's threads share each step; the result is the same.
+    pub fn new(encoder: StaticEncoder, threads: bool) -> Self {
+        StaticLearner {
+            table: Moments::new(encoder.table.data.len()),
+            weights: Moments::new(encoder.log_weights.len()),
+            projection: encoder.projection.as_ref().map(|p| Moments::new(p.data.len())),
+            encoder,
+            threads,
+            mean: Matrix::default(),
+            out: Matrix::default(),
+            norms: Vec::new(),
+            grad_mean: Matrix::default(),
+            grad_projection: Matrix::default(),
+            rows: RowGrads::default(),
+            row_weights: Vec::new(),
+        }
+    }
+
+    /// The encoder as trained so far.
+    pub fn encoder(&self) -> &StaticEncoder {
+        &self.encoder
+    }
+
+    /// Ends training.
+    pub fn into_encoder(self) -> StaticEncoder {
+        self.encoder
+    }
+
+    /// Unit vectors of the texts, one a row.
+    pub fn forward(&mut self, bags: &Bags) -> &Matrix {
+        let e = &self.encoder;
+        bag::forward(&e.table, &e.log_weights, bags, self.threads, &mut self.mean);
+        match &e.projection {
+            Some(p) => kernels::matmul(&self.mean, p, Transpose::None, self.threads, &mut self.out),
+            None => self.out.clone_from(&self.mean),
+        }
+        self.norms.clear();
+        let cols = self.out.cols;
+        self.norms.extend(self.out.data.chunks_mut(cols).map(l2_normalize));
+        &self.out
+    }
+
+    /// Gradients from ∂L/∂vectors of the texts last given to [`StaticLearner::forward`]; `grad` is used up.
+    pub fn backward(&mut self, bags: &Bags, grad: &mut Matrix) {
+        let cols = grad.cols;
+        for ((g, y), norm) in grad.data.chunks_mut(cols).zip(self.out.data.chunks(cols)).zip(&self.norms) {
+            l2_normalize_backward(y, *norm, g);
+        }
+        let e = &self.encoder;
+        let grad_mean = match &e.projection {
+            Some(p) => {
+                kernels::matmul(&self.mean, grad, Transpose::Left, self.threads, &mut self.grad_projection);
+                kernels::matmul(grad, p, Transpose::Right, self.threads, &mut self.grad_mean);
+                &self.grad_mean
+            }
+            None => &*grad,
+        };
+        bag::backward(&e.table, &e.log_weights, bags, grad_mean, self.threads, &mut self.rows);
+    }
+
+    /// Moves the parameters along the gradients of the last [`StaticLearner::backward`].
+    pub fn step(&mut self, s: &StepSettings) {
+        let e = &mut self.encoder;
+        s.adam.step_rows(&mut e.table, &self.rows.rows, &self.rows.table, &mut self.table, (s.rate, s.step));
+        // Weights are a table of one column; decay would pull them towards 1, not towards nothing.
+        let plain = AdamW { weight_decay: 0.0, ..s.adam };
+        let mut column = Matrix { cols: 1, data: std::mem::take(&mut e.log_weights) };
+        self.row_weights.clone_from(&self.rows.log_weights);
+        let grads = Matrix { cols: 1, data: std::mem::take(&mut self.row_weights) };
+        plain.step_rows(&mut column, &self.rows.rows, &grads, &mut self.weights, (s.weight_rate, s.step));
+        e.log_weights = column.data;
+        self.row_weights = grads.data;
+        if let (Some(p), Some(m)) = (&mut e.projection, &mut self.projection) {
+            s.adam.step(&mut p.data, &self.grad_projection.data, m, s.rate, s.step);
+        }
+    }
+
+    fn tensors(&self) -> Vec<(&'static str, &[f32])> {
+        let e = &self.encoder;
+        let mut all: Vec<(&'static str, &[f32])> = vec![
+            ("table", &e.table.data),
+            ("table.first", &self.table.first),
+            ("table.second", &self.table.second),
+            ("log_weights", &e.log_weights),
+            ("log_weights.first", &self.weights.first),
+            ("log_weights.second", &self.weights.second),
+        ];
+        if let (Some(p), Some(m)) = (&e.projection, &self.projection) {
+            all.extend([
+                ("projection", p.data.as_slice()),
+                ("projection.first", m.first.as_slice()),
+                ("projection.second", m.second.as_slice()),
+            ]);
+        }
+        all
+    }
+
+    /// Writes parameters and moments, with `notes` beside them, so that training can go on from here.
+    pub fn save_state(&self, path: &Path, notes: &[(&str, String)]) -> Result<()> {
+        let bytes: Vec<(&str, Vec<u8>)> = self
+            .tensors()
+            .into_iter()
+            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let internal = |e: safetensors::SafeTensorError| Error::Internal(format!("checkpoint: {e}"));
+        let mut views = Vec::new();
+        for (name, data) in &bytes {
+            views.push((*name, TensorView::new(Dtype::F32, vec![data.len() / 4], data).map_err(internal)?));
+        }
+        let notes = notes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        let file = safetensors::serialize(views, Some(notes)).map_err(internal)?;
+        polygrade_data::io::write(path, &file)
+    }
+
+    /// Takes up parameters and moments written by [`StaticLearner::save_state`]; `check` sees the notes first
+    /// and may refuse them.
+    pub fn load_state<T>(
+        &mut self,
+        path: &Path,
+        check: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> Result<T>,
+    ) -> Result<T> {
+        let fault = |what: String| Error::input(At::file(path), what, "remove the checkpoint to start again");
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
+        let notes = header.metadata().clone().unwrap_or_default();
+        let checked = check(&|key| notes.get(key).cloned())?;
+        let read = |name: &str, into: &mut Vec<f32>| {
+            let view = file.tensor(name).map_err(|_| fault(format!("lacks {name:?}")))?;
+            let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            if values.len() != into.len() {
+                return Err(fault(format!("{name:?} has {} values, expected {}", values.len(), into.len())));
+            }
+            *into = values;
+            Ok(())
+        };
+        read("table", &mut self.encoder.table.data)?;
+        read("table.first", &mut self.table.first)?;
+        read("table.second", &mut self.table.second)?;
+        read("log_weights", &mut self.encoder.log_weights)?;
+        read("log_weights.first", &mut self.weights.first)?;
+        read("log_weights.second", &mut self.weights.second)?;
+        if let (Some(p), Some(m)) = (&mut self.encoder.projection, &mut self.projection) {
+            read("projection", &mut p.data)?;
+            read("projection.first", &mut m.first)?;
+            read("projection.second", &mut m.second)?;
+        }
+        Ok(checked)
+    }
+}

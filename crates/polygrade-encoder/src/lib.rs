@@ -1,0 +1,23 @@
+//! Text encoders: tokenisers, architectures, and the folders they are kept in.
+//!
+//! So far one architecture, [`StaticEncoder`]. Folders follow sentence-transformers and model2vec, both ways.
+//!
+//! This crate knows nothing of losses or labels.
+
+mod layout;
+mod learner;
+mod static_encoder;
+mod tokenizer;
+
+pub use learner::{StaticLearner, StepSettings};
+pub use static_encoder::{NewStatic, Prompts, StaticEncoder, TokenWeights};
+pub use tokenizer::{TextTokenizer, TokenizerKind};
+
+/// What a text is, since queries and passages may have different prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// A query.
+    Query,
+    /// A passage.
+    Passage,
+}

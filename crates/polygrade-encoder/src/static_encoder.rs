@@ -1,0 +1,189 @@
+//! The static architecture: token embeddings, averaged with learned token weights, an optional projection,
+//! and length 1.
+//!
+//! v(text) = normalise( P · (1/n) Σ exp(a[tᵢ]) E[tᵢ] )
+//!
+//! Weights and table are apart while it is trained; a saved model holds their product, which is the same
+//! function, so that sentence-transformers' `StaticEmbedding` (a plain mean) reads it. Known elsewhere as
+//! model2vec or static embeddings.
+
+use crate::TextKind;
+use crate::tokenizer::{TextTokenizer, TokenizerKind};
+use polygrade_data::Result;
+use polygrade_nn::Matrix;
+use polygrade_nn::bag::{self, Bags};
+use polygrade_nn::kernels::{self, Transpose, l2_normalize};
+use polygrade_nn::rng::CounterRng;
+use rayon::prelude::*;
+use std::borrow::Cow;
+
+/// Texts put before queries and passages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompts {
+    /// Before each query.
+    pub query: String,
+    /// Before each passage.
+    pub passage: String,
+}
+
+/// A static encoder.
+#[derive(Debug, Clone)]
+pub struct StaticEncoder {
+    /// The tokeniser; its ids are rows of `table`.
+    pub tokenizer: TextTokenizer,
+    /// Token embeddings, vocabulary × width.
+    pub table: Matrix,
+    /// The logarithm of each token's weight.
+    pub log_weights: Vec<f32>,
+    /// Optional projection, width × output width.
+    pub projection: Option<Matrix>,
+    /// Whether vectors are scaled to length 1.
+    pub normalize: bool,
+    /// Prompts.
+    pub prompts: Prompts,
+}
+
+/// How much each token counts before training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenWeights {
+    /// All the same.
+    Equal,
+    /// Inverse document frequency, log(1 + N / df).
+    Idf,
+    /// Smooth inverse frequency, a / (a + p) with a = 0.001 (Arora et al. 2017).
+    Sif,
+}
+
+/// Settings of an encoder made from nothing but a collection's texts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NewStatic {
+    /// Kind of tokeniser.
+    pub tokenizer: TokenizerKind,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the embeddings.
+    pub dim: usize,
+    /// Output width of a projection, if there is to be one.
+    pub projection: Option<usize>,
+    /// Weights of the tokens before training.
+    pub weights: TokenWeights,
+    /// Seed of the random embeddings.
+    pub seed: u64,
+}
+
+impl Default for NewStatic {
+    fn default() -> Self {
+        NewStatic {
+            tokenizer: TokenizerKind::Unigram,
+            vocab_size: 16_000,
+            dim: 256,
+            projection: None,
+            weights: TokenWeights::Idf,
+            seed: 1,
+        }
+    }
+}
+
+impl StaticEncoder {
+    /// Trains a tokeniser on `texts` and draws random embeddings for it. Untrained, such an encoder matches
+    /// words: texts that share no token have a similarity near 0.
+    pub fn new(texts: &[&str], settings: &NewStatic) -> Result<Self> {
+        let tokenizer = TextTokenizer::train(settings.tokenizer, settings.vocab_size, texts)?;
+        let bags = tokenizer.bags(texts)?;
+        Self::with_tokenizer(tokenizer, &bags, settings)
+    }
+
+    /// As [`StaticEncoder::new`], with a tokeniser at hand and the texts as its bags.
+    pub fn with_tokenizer(tokenizer: TextTokenizer, bags: &Bags, settings: &NewStatic) -> Result<Self> {
+        let vocab = tokenizer.vocab_size();
+        let rng = CounterRng::new(settings.seed);
+        let random = |rows: usize, cols: usize, purpose: u64| {
+            let rng = rng.fork(purpose);
+            let scale = 1.0 / (cols as f64).sqrt();
+            Matrix::new(cols, (0..rows * cols).map(|i| (rng.normal(i as u64) * scale) as f32).collect())
+        };
+        let mut table = random(vocab, settings.dim, 1);
+        let mut log_weights = initial_weights(settings.weights, vocab, bags);
+        // The unknown token stands for unlike things: it says nothing, and other tools drop it.
+        if let Some(unknown) = tokenizer.unknown_id() {
+            table.row_mut(unknown as usize).fill(0.0);
+            log_weights[unknown as usize] = 0.0;
+        }
+        let projection = settings.projection.map(|out| random(settings.dim, out, 2));
+        Ok(StaticEncoder { tokenizer, table, log_weights, projection, normalize: true, prompts: Prompts::default() })
+    }
+
+    /// Width of the vectors.
+    pub fn dim(&self) -> usize {
+        self.projection.as_ref().map_or(self.table.cols, |p| p.cols)
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.table.data.len() + self.log_weights.len() + self.projection.as_ref().map_or(0, |p| p.data.len())
+    }
+
+    /// The texts as bags of tokens, prompts included.
+    pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S], kind: TextKind) -> Result<Bags> {
+        let prompt = match kind {
+            TextKind::Query => &self.prompts.query,
+            TextKind::Passage => &self.prompts.passage,
+        };
+        if prompt.is_empty() {
+            return self.tokenizer.bags(texts);
+        }
+        let texts: Vec<Cow<str>> = texts.iter().map(|t| format!("{prompt}{}", t.as_ref()).into()).collect();
+        self.tokenizer.bags(&texts)
+    }
+
+    /// The vectors of texts, one a row. A text without tokens gives zeros.
+    pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], kind: TextKind) -> Result<Matrix> {
+        Ok(self.encode_bags(&self.tokenize(texts, kind)?, true))
+    }
+
+    /// The vectors of texts that are tokenised already.
+    pub fn encode_bags(&self, bags: &Bags, threads: bool) -> Matrix {
+        let mut mean = Matrix::default();
+        bag::forward(&self.table, &self.log_weights, bags, threads, &mut mean);
+        let mut out = match &self.projection {
+            None => mean,
+            Some(p) => {
+                let mut out = Matrix::default();
+                kernels::matmul(&mean, p, Transpose::None, threads, &mut out);
+                out
+            }
+        };
+        if self.normalize && out.cols > 0 {
+            let one = |row: &mut [f32]| {
+                l2_normalize(row);
+            };
+            if threads {
+                out.data.par_chunks_mut(out.cols).for_each(one);
+            } else {
+                out.data.chunks_mut(out.cols).for_each(one);
+            }
+        }
+        out
+    }
+}
+
+fn initial_weights(kind: TokenWeights, vocab: usize, bags: &Bags) -> Vec<f32> {
+    let mut documents = vec![0u32; vocab];
+    let mut occurrences = vec![0u32; vocab];
+    let mut last = vec![usize::MAX; vocab];
+    for i in 0..bags.len() {
+        for &t in bags.get(i) {
+            occurrences[t as usize] += 1;
+            if std::mem::replace(&mut last[t as usize], i) != i {
+                documents[t as usize] += 1;
+            }
+        }
+    }
+    let (n, all) = (bags.len() as f64, bags.tokens.len().max(1) as f64);
+    let weight = |t: usize| match kind {
+        TokenWeights::Equal => 1.0,
+        TokenWeights::Idf => (1.0 + n / f64::from(documents[t].max(1))).ln(),
+        TokenWeights::Sif => 1e-3 / (1e-3 + f64::from(occurrences[t]) / all),
+    };
+    (0..vocab).map(|t| weight(t).ln() as f32).collect()
+}

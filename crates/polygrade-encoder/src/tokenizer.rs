@@ -1,0 +1,186 @@
+//! Tokenisers: loaded from a `tokenizer.json`, or trained on a collection with the `tokenizers` crate.
+
+use polygrade_data::{At, Error, Result};
+use polygrade_nn::bag::Bags;
+use rayon::prelude::*;
+use std::path::Path;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::models::unigram::{Unigram, UnigramTrainer};
+use tokenizers::normalizers::{Lowercase, NFKC, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::punctuation::Punctuation;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{Model, ModelWrapper, SplitDelimiterBehavior, Tokenizer, TokenizerBuilder};
+
+/// The kind of tokeniser to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenizerKind {
+    /// Unigram language model (Kudo 2018).
+    Unigram,
+    /// Byte-pair encoding over characters (Sennrich et al. 2016).
+    Bpe,
+}
+
+/// A tokeniser with the rules by which texts become bags of tokens.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    /// Token to leave out, model2vec's treatment of unknown words.
+    pub drop: Option<u32>,
+    /// Texts are cut to so many characters first, as model2vec does.
+    pub max_chars: Option<usize>,
+    /// And to so many tokens afterwards.
+    pub max_tokens: Option<usize>,
+}
+
+/// Token of what the vocabulary does not hold.
+const UNKNOWN: &str = "[UNK]";
+
+impl TextTokenizer {
+    /// Loads a `tokenizer.json`. Its truncation stays in force, its padding does not.
+    pub fn load(path: &Path) -> Result<Self> {
+        let fault = |e: tokenizers::Error| {
+            let fix = "give the tokenizer.json that was saved with the model";
+            Error::input(At::file(path), format!("is no tokeniser: {e}"), fix)
+        };
+        let text = polygrade_data::io::read_to_string(path)?;
+        let mut inner: Tokenizer = text.parse().map_err(fault)?;
+        inner.with_padding(None);
+        Ok(TextTokenizer { inner, drop: None, max_chars: None, max_tokens: None })
+    }
+
+    /// Trains a tokeniser of `vocab_size` tokens on `texts`: NFKC, lower case, words by white space and
+    /// punctuation. The same texts give the same tokeniser.
+    pub fn train(kind: TokenizerKind, vocab_size: usize, texts: &[&str]) -> Result<Self> {
+        let fault = |e: tokenizers::Error| Error::Internal(format!("training the tokeniser: {e}"));
+        let unknown = tokenizers::AddedToken::from(UNKNOWN, true);
+        let model: ModelWrapper = match kind {
+            TokenizerKind::Unigram => Unigram::default().into(),
+            TokenizerKind::Bpe => BPE::builder().unk_token(UNKNOWN.into()).build().map_err(fault)?.into(),
+        };
+        let words = Sequence::new(vec![
+            Metaspace::new('▁', PrependScheme::Always, true).into(),
+            Punctuation::new(SplitDelimiterBehavior::Isolated).into(),
+        ]);
+        let mut inner: Tokenizer = TokenizerBuilder::new()
+            .with_model(model)
+            .with_normalizer(Some(Normalizers::new(vec![NFKC.into(), Lowercase.into()])))
+            .with_pre_tokenizer(Some(words))
+            .with_post_processor(None::<tokenizers::PostProcessorWrapper>)
+            .with_decoder(None::<tokenizers::DecoderWrapper>)
+            .build()
+            .map_err(fault)?
+            .into();
+        let mut trainer: tokenizers::models::TrainerWrapper = match kind {
+            TokenizerKind::Unigram => UnigramTrainer::builder()
+                .vocab_size(vocab_size as u32)
+                .special_tokens(vec![unknown])
+                .unk_token(Some(UNKNOWN.into()))
+                .show_progress(false)
+                .build()
+                .map_err(|e| Error::Internal(format!("training the tokeniser: {e}")))?
+                .into(),
+            TokenizerKind::Bpe => BpeTrainer::builder()
+                .vocab_size(vocab_size)
+                .min_frequency(2)
+                .special_tokens(vec![unknown])
+                .show_progress(false)
+                .build()
+                .into(),
+        };
+        inner.train(&mut trainer, texts.iter()).map_err(fault)?;
+        Ok(TextTokenizer { inner, drop: None, max_chars: None, max_tokens: None })
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        // Ids may have gaps, and a table must hold the highest.
+        let highest = self.inner.get_vocab(true).into_values().max();
+        highest.map_or(0, |id| id as usize + 1)
+    }
+
+    /// The id of the unknown token, if the model has one.
+    pub fn unknown_id(&self) -> Option<u32> {
+        match self.inner.get_model() {
+            ModelWrapper::BPE(m) => m.unk_token.as_ref().and_then(|t| m.token_to_id(t)),
+            ModelWrapper::WordPiece(m) => m.token_to_id(&m.unk_token),
+            ModelWrapper::WordLevel(m) => m.token_to_id(&m.unk_token),
+            ModelWrapper::Unigram(m) => {
+                let json = serde_json::to_value(m).ok()?;
+                json.get("unk_id")?.as_u64().map(|id| id as u32)
+            }
+        }
+    }
+
+    /// The lengths in characters of all tokens.
+    pub(crate) fn token_lengths(&self) -> Vec<usize> {
+        self.inner.get_vocab(true).into_keys().map(|t| t.chars().count()).collect()
+    }
+
+    /// The token ids of a text, without special tokens.
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let text = match self.max_chars.and_then(|n| text.char_indices().nth(n)) {
+            Some((end, _)) => &text[..end],
+            None => text,
+        };
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|e| Error::Internal(format!("tokenising {text:?}: {e}")))?;
+        let mut ids = encoding.get_ids().to_vec();
+        ids.truncate(self.max_tokens.unwrap_or(usize::MAX));
+        ids.retain(|id| Some(*id) != self.drop);
+        Ok(ids)
+    }
+
+    /// The bags of many texts, in order; rayon's threads share the work.
+    pub fn bags<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Bags> {
+        let tokens: Vec<Vec<u32>> = texts.par_iter().map(|t| self.tokens(t.as_ref())).collect::<Result<_>>()?;
+        let mut bags = Bags::new();
+        tokens.iter().for_each(|t| bags.push(t));
+        Ok(bags)
+    }
+
+    /// As the text of a `tokenizer.json`, without truncation or padding.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        let mut plain = self.inner.clone();
+        plain.with_padding(None);
+        plain.to_string(true).map_err(|e| Error::Internal(format!("writing the tokeniser: {e}")))
+    }
+
+    /// Switches the `tokenizer.json`'s own truncation off.
+    pub(crate) fn without_truncation(&mut self) -> Result<()> {
+        self.inner.with_truncation(None).map(|_| ()).map_err(|e| Error::Internal(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts() -> Vec<&'static str> {
+        vec![
+            "how high should my desk be for typing without shoulder pain",
+            "is a standing desk really healthier than sitting all day",
+            "wie hoch sollte mein Schreibtisch sein, damit die Schulter nicht schmerzt",
+            "โต๊ะทำงานควรสูงเท่าไร เพื่อไม่ให้ปวดไหล่",
+            "打字时桌子应该多高才不会肩膀疼",
+        ]
+    }
+
+    #[test]
+    fn training_is_repeatable_and_ids_fit_the_vocabulary() {
+        for kind in [TokenizerKind::Unigram, TokenizerKind::Bpe] {
+            let train = || TextTokenizer::train(kind, 300, &texts()).unwrap();
+            let (a, b) = (train(), train());
+            assert_eq!(a.to_json().unwrap(), b.to_json().unwrap(), "{kind:?}");
+            let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            assert_eq!(one.install(train).to_json().unwrap(), a.to_json().unwrap(), "{kind:?} at one thread");
+            for text in texts() {
+                let ids = a.tokens(text).unwrap();
+                assert!(!ids.is_empty() && ids.iter().all(|&i| (i as usize) < a.vocab_size()));
+                assert!(!ids.contains(&a.unknown_id().unwrap()), "{kind:?} does not know {text}");
+            }
+            assert!(a.tokens("").unwrap().is_empty());
+            assert_eq!(a.tokens("Ω").unwrap(), [a.unknown_id().unwrap()].repeat(a.tokens("Ω").unwrap().len()));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Dense kernels. The one place with `unsafe`: the call into the `gemm` crate, behind checked sizes.
+
+use crate::Matrix;
+use gemm::Parallelism;
+
+/// Which operand of [`matmul`] is taken transposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transpose {
+    /// `out = a · b`
+    None,
+    /// `out = a · bᵀ`, as for a table of similarities.
+    Right,
+    /// `out = aᵀ · b`, as for the gradient of a weight.
+    Left,
+}
+
+/// The product of two matrices, in f32.
+///
+/// With `threads`, rayon's threads share the rows; `gemm` gives the same bits at any number of them. A value's
+/// bits do not depend on the other rows and columns either, from two of each up, so a single row or column is
+/// computed as two.
+///
+/// # Panics
+/// When the inner sizes differ.
+pub fn matmul(a: &Matrix, b: &Matrix, transpose: Transpose, threads: bool, out: &mut Matrix) {
+    let (rows, inner, (a_row, a_col)) = match transpose {
+        Transpose::Left => (a.cols, a.rows(), (1, a.cols as isize)),
+        _ => (a.rows(), a.cols, (a.cols as isize, 1)),
+    };
+    let (b_inner, cols, (b_row, b_col)) = match transpose {
+        Transpose::Right => (b.cols, b.rows(), (1, b.cols as isize)),
+        _ => (b.rows(), b.cols, (b.cols as isize, 1)),
+    };
+    assert_eq!(inner, b_inner, "inner sizes of a product differ");
+    let doubled = |m: &Matrix| Matrix { cols: m.cols, data: [m.data.as_slice(), m.data.as_slice()].concat() };
+    if rows == 1 && transpose != Transpose::Left {
+        let mut two = Matrix::default();
+        matmul(&doubled(a), b, transpose, threads, &mut two);
+        out.reset(1, cols);
+        out.data.copy_from_slice(&two.data[..cols]);
+        return;
+    }
+    if cols == 1 && transpose == Transpose::Right {
+        let mut two = Matrix::default();
+        matmul(a, &doubled(b), transpose, threads, &mut two);
+        out.reset(rows, 1);
+        out.data.iter_mut().zip(two.data.chunks(2)).for_each(|(o, t)| *o = t[0]);
+        return;
+    }
+    out.reset(rows, cols);
+    if rows == 0 || cols == 0 || inner == 0 {
+        return;
+    }
+    let parallelism = if threads { Parallelism::Rayon(0) } else { Parallelism::None };
+    // SAFETY: the strides and sizes describe exactly the buffers of `a`, `b` and `out`, whose lengths are
+    // rows × cols by construction of `Matrix` and by the assertion above; `out` is borrowed mutably and so
+    // overlaps neither input; `read_dst` is false, so its old contents are not used.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm::gemm(
+            rows,
+            cols,
+            inner,
+            out.data.as_mut_ptr(),
+            1,
+            cols as isize,
+            false,
+            a.data.as_ptr(),
+            a_col,
+            a_row,
+            b.data.as_ptr(),
+            b_col,
+            b_row,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Scalar product, summed in eight lanes in a fixed order.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let (a_blocks, b_blocks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_blocks.zip(b_blocks) {
+        for i in 0..8 {
+            lanes[i] += x[i] * y[i];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// `y += factor · x`
+pub fn axpy(factor: f32, x: &[f32], y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += factor * x;
+    }
+}
+
+/// Below this length a vector counts as zero and stays zero when normalised, as in PyTorch.
+pub const NORM_EPS: f32 = 1e-12;
+
+/// Scales `x` to length 1 and returns its length before.
+pub fn l2_normalize(x: &mut [f32]) -> f32 {
+    let norm = dot(x, x).sqrt();
+    let factor = 1.0 / norm.max(NORM_EPS);
+    x.iter_mut().for_each(|v| *v *= factor);
+    norm
+}
+
+/// Gradient of [`l2_normalize`]: from that of the unit vector `y` to that of the vector before, in place.
+/// ∂L/∂x = (g − (g·y) y) / ‖x‖
+pub fn l2_normalize_backward(y: &[f32], norm: f32, grad: &mut [f32]) {
+    let along = dot(grad, y);
+    let factor = 1.0 / norm.max(NORM_EPS);
+    for (g, y) in grad.iter_mut().zip(y) {
+        *g = (*g - along * y) * factor;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::CounterRng;
+
+    fn random(rows: usize, cols: usize, seed: u64) -> Matrix {
+        let rng = CounterRng::new(seed);
+        Matrix::new(cols, (0..rows * cols).map(|i| rng.normal(i as u64) as f32).collect())
+    }
+
+    #[test]
+    fn products_equal_the_plain_ones() {
+        for (m, k, n) in [(1, 3, 4), (2, 5, 1), (7, 64, 9), (33, 17, 40)] {
+            let (a, b, bt, at) = (random(m, k, 1), random(k, n, 2), random(n, k, 3), random(k, m, 4));
+            let mut out = Matrix::default();
+            let want = |i: usize, j: usize, t: Transpose| -> f64 {
+                let a_at = |i, l| f64::from(if t == Transpose::Left { at.row(l)[i] } else { a.row(i)[l] });
+                let b_at = |l, j| f64::from(if t == Transpose::Right { bt.row(j)[l] } else { b.row(l)[j] });
+                (0..k).map(|l| a_at(i, l) * b_at(l, j)).sum()
+            };
+            for t in [Transpose::None, Transpose::Right, Transpose::Left] {
+                let left = if t == Transpose::Left { &at } else { &a };
+                let right = if t == Transpose::Right { &bt } else { &b };
+                matmul(left, right, t, false, &mut out);
+                for i in 0..m {
+                    for j in 0..n {
+                        let (got, want) = (f64::from(out.row(i)[j]), want(i, j, t));
+                        assert!((got - want).abs() < 1e-4, "{t:?} {m}×{k}×{n} at {i},{j}: {got} {want}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_with_threads() {
+        let (a, b) = (random(50, 96, 1), random(300, 96, 2));
+        let (mut all, mut threaded, mut one) = (Matrix::default(), Matrix::default(), Matrix::default());
+        matmul(&a, &b, Transpose::Right, false, &mut all);
+        matmul(&a, &b, Transpose::Right, true, &mut threaded);
+        assert_eq!(all, threaded);
+        for i in [0, 17, 49] {
+            matmul(&Matrix::new(96, a.row(i).to_vec()), &b, Transpose::Right, false, &mut one);
+            assert_eq!(one.data, all.row(i));
+        }
+        for (from, to) in [(0, 1), (0, 2), (7, 12), (100, 299), (299, 300)] {
+            let part = Matrix::new(96, b.data[from * 96..to * 96].to_vec());
+            matmul(&a, &part, Transpose::Right, false, &mut one);
+            for i in 0..50 {
+                assert_eq!(one.row(i), &all.row(i)[from..to], "columns {from}..{to}");
+            }
+        }
+    }
+
+    #[test]
+    fn normalisation_and_its_gradient() {
+        let x: Vec<f32> = random(1, 11, 5).data;
+        let g: Vec<f32> = random(1, 11, 6).data;
+        let mut y = x.clone();
+        let norm = l2_normalize(&mut y);
+        assert!((dot(&y, &y) - 1.0).abs() < 1e-6);
+        let mut grad = g.clone();
+        l2_normalize_backward(&y, norm, &mut grad);
+        let loss = |x: &[f64]| {
+            let n = x.iter().map(|v| v * v).sum::<f64>().sqrt();
+            x.iter().zip(&g).map(|(v, g)| v / n * f64::from(*g)).sum::<f64>()
+        };
+        for i in 0..x.len() {
+            let mut hi: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+            let mut lo = hi.clone();
+            hi[i] += 1e-5;
+            lo[i] -= 1e-5;
+            let want = (loss(&hi) - loss(&lo)) / 2e-5;
+            assert!((f64::from(grad[i]) - want).abs() < 1e-5, "{i}: {} {want}", grad[i]);
+        }
+        let mut zero = [0.0f32; 4];
+        assert_eq!(l2_normalize(&mut zero), 0.0);
+        assert_eq!(zero, [0.0; 4]);
+    }
+}

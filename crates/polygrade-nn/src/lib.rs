@@ -1,0 +1,60 @@
+//! Numeric parts: matrices over flat buffers, the kernels that encoders and losses are made of, their
+//! gradients, AdamW and learning-rate schedules.
+//!
+//! Two promises hold everywhere and are tested: the same input gives the same bits at any number of threads,
+//! and no result depends on what else is in the batch. Kernels therefore never split a sum between threads;
+//! they split the rows of the output.
+//!
+//! This crate knows nothing of text or retrieval.
+
+pub mod bag;
+pub mod kernels;
+pub mod optim;
+pub mod rng;
+
+/// A matrix of `f32`, row after row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Matrix {
+    /// Number of columns.
+    pub cols: usize,
+    /// The values; `rows * cols` of them.
+    pub data: Vec<f32>,
+}
+
+impl Matrix {
+    /// A matrix of zeros.
+    pub fn zeros(rows: usize, cols: usize) -> Self {
+        Matrix { cols, data: vec![0.0; rows * cols] }
+    }
+
+    /// A matrix of the given values.
+    ///
+    /// # Panics
+    /// When their number is no multiple of `cols`.
+    pub fn new(cols: usize, data: Vec<f32>) -> Self {
+        assert!(cols > 0 && data.len().is_multiple_of(cols), "{} values in rows of {cols}", data.len());
+        Matrix { cols, data }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.data.len().checked_div(self.cols).unwrap_or(0)
+    }
+
+    /// One row.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// One row, to write.
+    pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.data[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// Makes it `rows` × `cols` of zeros, keeping the allocation.
+    pub fn reset(&mut self, rows: usize, cols: usize) {
+        self.cols = cols;
+        self.data.clear();
+        self.data.resize(rows * cols, 0.0);
+    }
+}

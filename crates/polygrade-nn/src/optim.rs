@@ -1,0 +1,182 @@
+//! AdamW (Loshchilov and Hutter 2019) on whole tensors and on single rows, and learning-rate schedules.
+
+use crate::Matrix;
+use rayon::prelude::*;
+
+/// Settings of AdamW.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Decay of the mean of gradients.
+    pub beta1: f32,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f32,
+    /// Added to the root, against division by nearly nothing.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// AdamW's memory of one tensor.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Moments {
+    /// Mean of gradients.
+    pub first: Vec<f32>,
+    /// Mean of squared gradients.
+    pub second: Vec<f32>,
+}
+
+impl Moments {
+    /// For `n` values.
+    pub fn new(n: usize) -> Self {
+        Moments { first: vec![0.0; n], second: vec![0.0; n] }
+    }
+}
+
+impl AdamW {
+    /// One step on a whole tensor; `step` counts from 1.
+    pub fn step(&self, weights: &mut [f32], grad: &[f32], moments: &mut Moments, lr: f32, step: u64) {
+        self.update(weights, grad, &mut moments.first, &mut moments.second, self.corrected(lr, step));
+    }
+
+    /// One step on the given rows of a table, as PyTorch's SparseAdam does it: rows without a gradient keep
+    /// their weights and moments. `rows` ascends, without repetition; row `i` of `grad` belongs to `rows[i]`.
+    pub fn step_rows(
+        &self,
+        table: &mut Matrix,
+        rows: &[u32],
+        grad: &Matrix,
+        moments: &mut Moments,
+        (lr, step): (f32, u64),
+    ) {
+        debug_assert!(rows.windows(2).all(|w| w[0] < w[1]));
+        let cols = table.cols;
+        let rates = self.corrected(lr, step);
+        // Disjoint mutable rows without unsafe code: walk down the buffers and split off what is asked for.
+        let mut parts = Vec::with_capacity(rows.len());
+        let (mut w, mut m, mut v) = (&mut table.data[..], &mut moments.first[..], &mut moments.second[..]);
+        let mut start = 0;
+        for &row in rows {
+            let skip = row as usize * cols - start;
+            let (wr, rest) = w.split_at_mut(skip).1.split_at_mut(cols);
+            w = rest;
+            let (mr, rest) = m.split_at_mut(skip).1.split_at_mut(cols);
+            m = rest;
+            let (vr, rest) = v.split_at_mut(skip).1.split_at_mut(cols);
+            v = rest;
+            start = (row as usize + 1) * cols;
+            parts.push((wr, mr, vr));
+        }
+        let one = |((w, m, v), g): ((&mut [f32], &mut [f32], &mut [f32]), &[f32])| self.update(w, g, m, v, rates);
+        if parts.len() * cols > 1 << 16 {
+            parts.into_par_iter().zip(grad.data.par_chunks(cols)).with_min_len(64).for_each(one);
+        } else {
+            parts.into_iter().zip(grad.data.chunks(cols)).for_each(one);
+        }
+    }
+
+    /// (step size, correction of the second moment, decay factor)
+    fn corrected(&self, lr: f32, step: u64) -> (f32, f32, f32) {
+        let power = step.min(i32::MAX as u64) as i32;
+        let c1 = 1.0 - f64::from(self.beta1).powi(power);
+        let c2 = 1.0 - f64::from(self.beta2).powi(power);
+        ((f64::from(lr) / c1) as f32, (1.0 / c2.sqrt()) as f32, 1.0 - lr * self.weight_decay)
+    }
+
+    fn update(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], (rate, root, keep): (f32, f32, f32)) {
+        for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+            *m = self.beta1 * *m + (1.0 - self.beta1) * g;
+            *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
+            *w = *w * keep - rate * *m / (v.sqrt() * root + self.eps);
+        }
+    }
+}
+
+/// How the learning rate goes after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decay {
+    /// It stays.
+    Constant,
+    /// Straight down to 0.
+    Linear,
+    /// Half a cosine down to 0.
+    Cosine,
+}
+
+/// A learning-rate schedule: linear warm-up, then decay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// The highest rate.
+    pub peak: f32,
+    /// Steps of warm-up.
+    pub warmup: u64,
+    /// Steps in all.
+    pub total: u64,
+    /// What follows the warm-up.
+    pub decay: Decay,
+}
+
+impl Schedule {
+    /// The rate of a step; steps count from 1.
+    pub fn rate(&self, step: u64) -> f32 {
+        if step <= self.warmup {
+            return self.peak * step as f32 / self.warmup as f32;
+        }
+        let left = self.total.saturating_sub(self.warmup).max(1);
+        let done = (step - self.warmup - 1).min(left) as f64 / left as f64;
+        let factor = match self.decay {
+            Decay::Constant => 1.0,
+            Decay::Linear => 1.0 - done,
+            Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+        };
+        (f64::from(self.peak) * factor) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_steps_equal_the_formula() {
+        let adam = AdamW { weight_decay: 0.1, ..AdamW::default() };
+        let (mut w, mut moments) = (vec![0.5f32], Moments::new(1));
+        let (mut x, mut m, mut v) = (0.5f64, 0.0f64, 0.0f64);
+        for (t, g) in [(1, 0.3f64), (2, -0.7)] {
+            adam.step(&mut w, &[g as f32], &mut moments, 0.01, t);
+            m = 0.9 * m + 0.1 * g;
+            v = 0.999 * v + 0.001 * g * g;
+            let (mh, vh) = (m / (1.0 - 0.9f64.powi(t as i32)), v / (1.0 - 0.999f64.powi(t as i32)));
+            x = x * (1.0 - 0.01 * 0.1) - 0.01 * mh / (vh.sqrt() + 1e-8);
+        }
+        assert!((f64::from(w[0]) - x).abs() < 1e-6, "{} {x}", w[0]);
+    }
+
+    #[test]
+    fn rows_get_what_the_whole_tensor_would() {
+        let adam = AdamW::default();
+        let start = Matrix::new(2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let (mut sparse, mut dense) = (start.clone(), start.clone());
+        let (mut ms, mut md) = (Moments::new(6), Moments::new(6));
+        adam.step_rows(&mut sparse, &[0, 2], &Matrix::new(2, vec![0.1, -0.2, 0.3, 0.4]), &mut ms, (0.1, 1));
+        adam.step(&mut dense.data, &[0.1, -0.2, 0.0, 0.0, 0.3, 0.4], &mut md, 0.1, 1);
+        assert_eq!(sparse, dense);
+        assert_eq!(ms, md);
+        assert_eq!(sparse.row(1), start.row(1));
+    }
+
+    #[test]
+    fn schedules_rise_and_fall() {
+        let s = Schedule { peak: 1.0, warmup: 10, total: 110, decay: Decay::Linear };
+        assert_eq!((s.rate(1), s.rate(10), s.rate(11)), (0.1, 1.0, 1.0));
+        assert!((s.rate(61) - 0.5).abs() < 1e-6 && s.rate(110) > 0.0 && s.rate(1000) == 0.0);
+        let c = Schedule { decay: Decay::Cosine, ..s };
+        assert!((c.rate(61) - 0.5).abs() < 1e-6);
+        assert_eq!(Schedule { warmup: 0, decay: Decay::Constant, ..s }.rate(50), 1.0);
+    }
+}

@@ -1,0 +1,205 @@
+//! Label policies: what makes a grade a positive or a negative.
+//!
+//! A policy is a threshold τ (grades ≥ τ are positives, the others negatives) or a band (lo, hi) (grades ≥ hi
+//! are positives, grades ≤ lo negatives, what lies between is left out). Every grade has exactly one label,
+//! and a higher grade never has a lower one. [`LabelPolicies`] holds one for all, or others for single pairs
+//! of languages; its file is TOML:
+//!
+//! ```toml
+//! default = "2"
+//!
+//! [[rule]]
+//! scenario = "monolingual"   # optional, as are the languages: what is absent fits all
+//! query-lang = "sw"
+//! passage-lang = "sw"
+//! policy = "1"               # a threshold, or a band "0:2"
+//! ```
+
+use crate::examples::Scenario;
+use polygrade_data::{At, Error, Lang, Result, io};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+/// What a judged passage is to its query in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Label {
+    /// To be pushed away.
+    Negative,
+    /// Left out: neither one nor the other, and no negative for this query either.
+    Dropped,
+    /// To be drawn near.
+    Positive,
+}
+
+/// How one grade becomes a label.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Policy {
+    /// Grades at or above it are positives, the others negatives.
+    Threshold(f32),
+    /// Grades at or above `hi` are positives, at or below `lo` negatives; `lo < hi`.
+    Band {
+        /// Highest negative grade.
+        lo: f32,
+        /// Lowest positive grade.
+        hi: f32,
+    },
+}
+
+impl Policy {
+    /// The label of a grade.
+    pub fn label(&self, grade: f32) -> Label {
+        match *self {
+            Policy::Threshold(t) if grade >= t => Label::Positive,
+            Policy::Threshold(_) => Label::Negative,
+            Policy::Band { hi, .. } if grade >= hi => Label::Positive,
+            Policy::Band { lo, .. } if grade <= lo => Label::Negative,
+            Policy::Band { .. } => Label::Dropped,
+        }
+    }
+
+    /// Parses a threshold (`2`, `2.5`) or a band (`0:2`).
+    pub fn parse(text: &str) -> Option<Policy> {
+        let number = |t: &str| t.trim().parse::<f32>().ok().filter(|x| x.is_finite());
+        match text.split_once(':') {
+            None => number(text).map(Policy::Threshold),
+            Some((lo, hi)) => match (number(lo)?, number(hi)?) {
+                (lo, hi) if lo < hi => Some(Policy::Band { lo, hi }),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Policy::Threshold(t) => write!(f, "{t}"),
+            Policy::Band { lo, hi } => write!(f, "{lo}:{hi}"),
+        }
+    }
+}
+
+impl Serialize for Policy {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let fault = || serde::de::Error::custom(format!("{text:?} is neither a threshold (2) nor a band (0:2)"));
+        Policy::parse(&text).ok_or_else(fault)
+    }
+}
+
+/// One policy for all, with exceptions for scenarios and languages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LabelPolicies {
+    /// Where no rule fits.
+    pub default: Policy,
+    /// Exceptions; the first that fits decides.
+    #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// An exception.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// Only in this scenario.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<Scenario>,
+    /// Only for queries in this language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_lang: Option<Lang>,
+    /// Only for passages in this language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passage_lang: Option<Lang>,
+    /// The policy.
+    pub policy: Policy,
+}
+
+impl LabelPolicies {
+    /// The same policy for all.
+    pub fn uniform(policy: Policy) -> Self {
+        LabelPolicies { default: policy, rules: Vec::new() }
+    }
+
+    /// The policy of a pair of languages in a scenario.
+    pub fn of(&self, scenario: Scenario, query: &Lang, passage: &Lang) -> Policy {
+        let fits = |r: &&Rule| {
+            r.scenario.is_none_or(|s| s == scenario)
+                && r.query_lang.as_ref().is_none_or(|l| l == query)
+                && r.passage_lang.as_ref().is_none_or(|l| l == passage)
+        };
+        self.rules.iter().find(fits).map_or(self.default, |r| r.policy)
+    }
+
+    /// Reads a file of policies.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = io::read_to_string(path)?;
+        toml::from_str(&text).map_err(|e| {
+            let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count() as u64);
+            let at = At { path: path.to_owned(), line };
+            Error::input(at, format!("is no label policy: {}", e.message()), "see docs/formats.md for its keys")
+        })
+    }
+
+    /// As the text of a file, under the comment lines `head`.
+    pub fn to_toml(&self, head: &str) -> Result<String> {
+        let body = toml::to_string(self).map_err(|e| Error::Internal(e.to_string()))?;
+        let head: String = head.lines().map(|l| format!("# {l}\n")).collect();
+        Ok(format!("{head}{body}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn labels_never_fall_as_grades_rise(t in 0.0f32..5.0, width in 0.01f32..3.0, a in 0.0f32..5.0, b in 0.0f32..5.0) {
+            let (low, high) = if a <= b { (a, b) } else { (b, a) };
+            for policy in [Policy::Threshold(t), Policy::Band { lo: t, hi: t + width }] {
+                prop_assert!(policy.label(low) <= policy.label(high));
+            }
+            prop_assert!(Policy::Threshold(t).label(a) != Label::Dropped);
+        }
+
+        #[test]
+        fn a_threshold_is_the_band_just_below_it(t in 1u8..=3, g in 0u8..=3) {
+            let band = Policy::Band { lo: f32::from(t) - 1.0, hi: f32::from(t) };
+            prop_assert_eq!(Policy::Threshold(f32::from(t)).label(f32::from(g)), band.label(f32::from(g)));
+        }
+
+        #[test]
+        fn policies_read_back(lo in -10.0f32..10.0, width in 0.001f32..10.0) {
+            for policy in [Policy::Threshold(lo), Policy::Band { lo, hi: lo + width }] {
+                prop_assert_eq!(Policy::parse(&policy.to_string()), Some(policy));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let text = "default = \"2\"\n[[rule]]\nscenario = \"monolingual\"\nquery-lang = \"sw\"\npolicy = \"1\"\n\
+                    [[rule]]\nquery-lang = \"sw\"\npassage-lang = \"en\"\npolicy = \"0:3\"\n";
+        let p: LabelPolicies = toml::from_str(text).unwrap();
+        let lang = |l: &str| Lang::parse(l).unwrap();
+        let of = |s, q: &str, d: &str| p.of(s, &lang(q), &lang(d)).to_string();
+        assert_eq!(of(Scenario::Monolingual, "sw", "sw"), "1");
+        assert_eq!(of(Scenario::Mixture, "sw", "sw"), "2");
+        assert_eq!(of(Scenario::CrossLingual, "sw", "en"), "0:3");
+        assert_eq!(of(Scenario::CrossLingual, "en", "sw"), "2");
+        let again: LabelPolicies = toml::from_str(&p.to_toml("made by a test").unwrap()).unwrap();
+        assert_eq!(again, p);
+        for bad in ["", "default = 2", "default = \"2:1\"", "default = \"x\"", "default = \"2\"\nfoo = 1"] {
+            assert!(toml::from_str::<LabelPolicies>(bad).is_err(), "{bad}");
+        }
+    }
+}

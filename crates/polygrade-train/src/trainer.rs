@@ -1,0 +1,244 @@
+//! The trainer: batches of queries with their judged passages, InfoNCE under a label policy, AdamW.
+//!
+//! Everything random is a function of the seed and the step, so a run gives the same bits at any number of
+//! threads, and a resumed run those of the uninterrupted one. The number of steps depends on the queries
+//! alone, not on the policy, so that arms under different thresholds train equally long.
+
+use crate::evaluate::TokenizedCollection;
+use crate::examples::{Batch, Examples, PerQuery};
+use crate::loss::info_nce;
+use polygrade_data::{At, Error, Result};
+use polygrade_encoder::{StaticEncoder, StaticLearner, StepSettings};
+use polygrade_nn::Matrix;
+use polygrade_nn::bag::Bags;
+use polygrade_nn::kernels::{Transpose, matmul};
+use polygrade_nn::optim::{AdamW, Decay, Schedule};
+use polygrade_nn::rng::CounterRng;
+use std::path::Path;
+
+/// Settings of training. The defaults are those of the static encoder, chosen on the dev split of
+/// `collections/mini`; see docs/results.md.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Passes over the queries.
+    pub epochs: usize,
+    /// Queries in a batch.
+    pub batch: usize,
+    /// Passages that each query brings.
+    pub per_query: PerQuery,
+    /// T of the loss.
+    pub temperature: f32,
+    /// Highest learning rate of embeddings and projection.
+    pub rate: f32,
+    /// Highest learning rate of the tokens' log-weights.
+    pub weight_rate: f32,
+    /// Share of the steps that warm up.
+    pub warmup: f32,
+    /// What follows.
+    pub decay: Decay,
+    /// AdamW.
+    pub adam: AdamW,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            epochs: 20,
+            batch: 32,
+            per_query: PerQuery { positives: 4, negatives: 8 },
+            temperature: 0.05,
+            rate: 0.005,
+            weight_rate: 0.02,
+            warmup: 0.1,
+            decay: Decay::Linear,
+            adam: AdamW::default(),
+            seed: 1,
+        }
+    }
+}
+
+impl Settings {
+    /// The number of steps for so many queries.
+    pub fn steps(&self, queries: usize) -> u64 {
+        (self.epochs * queries.div_ceil(self.batch.max(1))) as u64
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// The step, from 1.
+    pub step: u64,
+    /// The loss before it, a mean over pairs.
+    pub loss: f64,
+    /// Pairs of query and positive in it.
+    pub pairs: usize,
+}
+
+/// A training run.
+pub struct Trainer<'a> {
+    learner: StaticLearner,
+    examples: &'a Examples,
+    texts: &'a TokenizedCollection,
+    settings: Settings,
+    schedule: Schedule,
+    step: u64,
+    epoch: Option<(u64, Vec<u32>)>,
+    batch: Batch,
+    bags: Bags,
+    threads: bool,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
+    queries: Matrix,
+    passages: Matrix,
+    scores: Matrix,
+    grad_scores: Matrix,
+    grad_queries: Matrix,
+    grad_passages: Matrix,
+    grad: Matrix,
+}
+
+impl<'a> Trainer<'a> {
+    /// Starts training `encoder` on `examples`. With `threads`, rayon's threads share each step.
+    pub fn new(
+        encoder: StaticEncoder,
+        examples: &'a Examples,
+        texts: &'a TokenizedCollection,
+        settings: Settings,
+        threads: bool,
+    ) -> Self {
+        let total = settings.steps(examples.len() + examples.without_positive);
+        let warmup = (total as f32 * settings.warmup) as u64;
+        Trainer {
+            learner: StaticLearner::new(encoder, threads),
+            examples,
+            texts,
+            settings,
+            schedule: Schedule { peak: 1.0, warmup, total, decay: settings.decay },
+            step: 0,
+            epoch: None,
+            batch: Batch::default(),
+            bags: Bags::new(),
+            threads,
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Steps in all.
+    pub fn total(&self) -> u64 {
+        self.schedule.total
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.step
+    }
+
+    /// The encoder as trained so far.
+    pub fn encoder(&self) -> &StaticEncoder {
+        self.learner.encoder()
+    }
+
+    /// Ends training.
+    pub fn into_encoder(self) -> StaticEncoder {
+        self.learner.into_encoder()
+    }
+
+    /// Runs all steps that are left.
+    pub fn run(&mut self) {
+        while self.next_step().is_some() {}
+    }
+
+    /// One step; `None` when training is over, or when there is nothing to train on.
+    pub fn next_step(&mut self) -> Option<StepReport> {
+        if self.step >= self.schedule.total || self.examples.is_empty() {
+            return None;
+        }
+        let rng = CounterRng::new(self.settings.seed);
+        let which = self.next_queries(&rng);
+        self.examples.batch(&which, self.settings.per_query, &rng.fork(2).fork(self.step), &mut self.batch);
+        self.bags.clear();
+        for &q in &self.batch.queries {
+            self.bags.push(self.texts.queries.get(q as usize));
+        }
+        for &p in &self.batch.passages {
+            self.bags.push(self.texts.passages.get(p as usize));
+        }
+        let b = &mut self.buffers;
+        let vectors = self.learner.forward(&self.bags);
+        let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
+        copy(&vectors.data[..split], cols, &mut b.queries);
+        copy(&vectors.data[split..], cols, &mut b.passages);
+        matmul(&b.queries, &b.passages, Transpose::Right, self.threads, &mut b.scores);
+        let (loss, pairs) = info_nce(&b.scores, &self.batch.roles, self.settings.temperature, &mut b.grad_scores);
+        matmul(&b.grad_scores, &b.passages, Transpose::None, self.threads, &mut b.grad_queries);
+        matmul(&b.grad_scores, &b.queries, Transpose::Left, self.threads, &mut b.grad_passages);
+        b.grad.cols = cols;
+        b.grad.data.clear();
+        b.grad.data.extend_from_slice(&b.grad_queries.data);
+        b.grad.data.extend_from_slice(&b.grad_passages.data);
+        self.learner.backward(&self.bags, &mut b.grad);
+        self.step += 1;
+        let factor = self.schedule.rate(self.step);
+        self.learner.step(&StepSettings {
+            adam: self.settings.adam,
+            rate: self.settings.rate * factor,
+            weight_rate: self.settings.weight_rate * factor,
+            step: self.step,
+        });
+        Some(StepReport { step: self.step, loss, pairs })
+    }
+
+    /// The examples of the next step. A step's share of an epoch is as large as the policy left queries with
+    /// a positive, so that every policy gets the same number of steps and epochs.
+    fn next_queries(&mut self, rng: &CounterRng) -> Vec<u32> {
+        let per_epoch = (self.schedule.total / self.settings.epochs.max(1) as u64).max(1);
+        let (epoch, place) = (self.step / per_epoch, (self.step % per_epoch) as usize);
+        if self.epoch.as_ref().is_none_or(|(e, _)| *e != epoch) {
+            self.epoch = Some((epoch, self.examples.order(&rng.fork(1).fork(epoch))));
+        }
+        let order = self.epoch.as_ref().map_or(&[][..], |(_, o)| o);
+        let n = order.len();
+        let cut = |i: usize| i * n / per_epoch as usize;
+        let (from, to) = (cut(place), cut(place + 1));
+        // Fewer examples than steps: some steps would be empty, so they take the example before.
+        if from == to { order[from.saturating_sub(1)..from.saturating_sub(1) + 1].to_vec() } else { order[from..to].to_vec() }
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{:?}, {} queries, {} steps", self.settings, self.examples.len(), self.schedule.total)
+    }
+
+    /// Writes a checkpoint, atomically.
+    pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
+        self.learner.save_state(path, &[("step", self.step.to_string()), ("run", self.fingerprint())])
+    }
+
+    /// Goes on from a checkpoint of the same run; one of another run is refused.
+    pub fn resume(&mut self, path: &Path) -> Result<()> {
+        let own = self.fingerprint();
+        self.step = self.learner.load_state(path, |note| {
+            let (step, run) = (note("step").and_then(|s| s.parse().ok()), note("run"));
+            match (step, run) {
+                (Some(step), Some(run)) if run == own => Ok(step),
+                (_, run) => {
+                    let run = run.unwrap_or_else(|| "no known run".into());
+                    let what = format!("belongs to another run\n    there: {run}\n    here:  {own}");
+                    Err(Error::input(At::file(path), what, "use the same settings, or another --out"))
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+fn copy(values: &[f32], cols: usize, to: &mut Matrix) {
+    to.cols = cols;
+    to.data.clear();
+    to.data.extend_from_slice(values);
+}

@@ -1,0 +1,58 @@
+//! `polygrade`: from graded relevance judgments to a calibrated, fine-tuned, measured dense retriever.
+//!
+//! One verb, one file under `verbs/`; each lists its stages in order.
+
+mod ui;
+mod verbs;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "polygrade", version, about, long_about = None, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 the input is at fault, 2 the command is, 3 polygrade is.\n\
+    Start with: polygrade calibrate collections/mini --out runs/mini")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    common: ui::Common,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find the best threshold for each language and scenario, and write a report
+    Calibrate(verbs::calibrate::Args),
+    /// Train an encoder under a threshold, a band or calibrated labels
+    Train(verbs::train::Args),
+    /// Measure a model on a collection, as trec_eval would
+    Eval(verbs::eval::Args),
+    /// Show the best passages for a query
+    Search(verbs::search::Args),
+    /// Write the vectors of a jsonl file's texts
+    Encode(verbs::encode::Args),
+    /// Describe a collection: languages, grades, class balance, faults
+    Profile(verbs::profile::Args),
+    /// Turn another format into a collection
+    Import(verbs::import::Args),
+    /// Turn a collection into another format
+    Export(verbs::export::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { verb, common } = Cli::parse();
+    let done = ui::Ui::new(&common).and_then(|ui| match verb {
+        Verb::Calibrate(args) => verbs::calibrate::run(args, &ui),
+        Verb::Train(args) => verbs::train::run(args, &ui),
+        Verb::Eval(args) => verbs::eval::run(args, &ui),
+        Verb::Search(args) => verbs::search::run(args, &ui),
+        Verb::Encode(args) => verbs::encode::run(args, &ui),
+        Verb::Profile(args) => verbs::profile::run(args, &ui),
+        Verb::Import(args) => verbs::import::run(args, &ui),
+        Verb::Export(args) => verbs::export::run(args, &ui),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => ui::fail(&e),
+    }
+}

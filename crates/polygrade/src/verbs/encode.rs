@@ -1,0 +1,113 @@
+//! `polygrade encode`: the texts of a jsonl file → vectors.
+
+use crate::ui::Ui;
+use polygrade_data::io::AtomicFile;
+use polygrade_data::record::RawText;
+use polygrade_data::scan::json_lines;
+use polygrade_data::{Error, Problems, Result};
+use polygrade_encoder::{StaticEncoder, TextKind};
+use serde_json::json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+#[command(after_help = "Example: polygrade encode model collections/mini/corpus.jsonl --out corpus.npy")]
+pub(crate) struct Args {
+    /// Folder of a model
+    model: PathBuf,
+    /// A jsonl file of records with `_id` and `text`, perhaps `title`; .gz and .zst are unpacked
+    input: PathBuf,
+    /// The .npy file: f32, one row a record, in order; ids go to the same name with .ids.txt
+    #[arg(long)]
+    out: PathBuf,
+    /// The texts are queries, not passages
+    #[arg(long)]
+    query: bool,
+}
+
+/// Texts encoded at a time.
+const BLOCK: usize = 4096;
+
+/// numpy's header is padded to this size, so that the number of rows can be filled in at the end.
+const HEADER: usize = 128;
+
+pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
+    let encoder = StaticEncoder::load(&args.model)?;
+    let kind = if args.query { TextKind::Query } else { TextKind::Passage };
+    // The number of rows stands in the header, so it has to be known first.
+    let mut problems = Problems::default();
+    let mut rows = 0u64;
+    json_lines(&args.input, &mut problems, |_, _, _: RawText| {
+        rows += 1;
+        Ok(())
+    })?;
+    problems.into_result()?;
+
+    let ids_path = args.out.with_extension("ids.txt");
+    let mut sink = Sink {
+        encoder: &encoder,
+        kind,
+        out: AtomicFile::create(&args.out)?,
+        ids: AtomicFile::create(&ids_path)?,
+        paths: (&args.out, &ids_path),
+        pending: Vec::with_capacity(BLOCK),
+    };
+    sink.write(&header(rows, encoder.dim()))?;
+    let bar = ui.progress("encoding", rows);
+    json_lines(&args.input, &mut Problems::default(), |_, _, raw: RawText| {
+        sink.push(raw)?;
+        bar.inc(1);
+        Ok(())
+    })?;
+    sink.finish()?;
+    bar.finish_and_clear();
+    let value = json!({ "out": args.out, "ids": ids_path, "rows": rows, "dim": encoder.dim() });
+    ui.result(&value, |_| format!("{}: {rows} × {}", args.out.display(), encoder.dim()))
+}
+
+struct Sink<'a> {
+    encoder: &'a StaticEncoder,
+    kind: TextKind,
+    out: AtomicFile,
+    ids: AtomicFile,
+    paths: (&'a Path, &'a Path),
+    pending: Vec<String>,
+}
+
+impl Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|e| Error::io(self.paths.0, e))
+    }
+
+    fn push(&mut self, raw: RawText) -> Result<()> {
+        writeln!(self.ids, "{}", raw.id).map_err(|e| Error::io(self.paths.1, e))?;
+        self.pending.push(match raw.title.as_deref() {
+            Some(title) if !title.is_empty() => format!("{title} {}", raw.text),
+            _ => raw.text,
+        });
+        if self.pending.len() == BLOCK { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let vectors = self.encoder.encode(&self.pending, self.kind)?;
+        self.pending.clear();
+        let bytes: Vec<u8> = vectors.data.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.write(&bytes)
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.out.commit()?;
+        self.ids.commit()
+    }
+}
+
+/// The header of a .npy file of version 1.0: f32, little-endian, row after row.
+fn header(rows: u64, cols: usize) -> Vec<u8> {
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend(((HEADER - 10) as u16).to_le_bytes());
+    out.extend(format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}").bytes());
+    out.resize(HEADER - 1, b' ');
+    out.push(b'\n');
+    out
+}

@@ -1,0 +1,11 @@
+//! The verbs, one a file.
+
+pub(crate) mod calibrate;
+pub(crate) mod common;
+pub(crate) mod encode;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod profile;
+pub(crate) mod search;
+pub(crate) mod train;

@@ -1,0 +1,96 @@
+//! `polygrade search`: a model, a collection and a query → the best passages.
+
+use super::common::langs;
+use crate::ui::Ui;
+use polygrade_data::{Collection, Index, Lang, Result, Split};
+use polygrade_encoder::{StaticEncoder, TextKind};
+use polygrade_index::{TieOrder, exact};
+use serde::Serialize;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    polygrade search model collections/mini \"how high should my desk be\"\n  \
+    polygrade search model collections/mini --langs en,sw      (asks for queries)")]
+pub(crate) struct Args {
+    /// Folder of a model
+    model: PathBuf,
+    /// The collection
+    collection: PathBuf,
+    /// The query; without it, queries are read from standard input, one a line
+    query: Option<String>,
+    /// Languages of the passages; all unless given
+    #[arg(long)]
+    langs: Option<String>,
+    /// Passages to show
+    #[arg(long, short = 'k', default_value_t = 5, value_name = "N")]
+    hits: usize,
+}
+
+#[derive(Serialize)]
+struct Found {
+    id: String,
+    lang: Lang,
+    score: f32,
+    /// The grade, where the text is a judged query of the collection.
+    grade: Option<f32>,
+    text: String,
+}
+
+pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
+    let encoder = StaticEncoder::load(&args.model)?;
+    let collection = Collection::load(&args.collection)?;
+    let langs = langs(args.langs.as_deref(), &collection)?;
+    let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
+    let vectors = encoder.encode(&texts, TextKind::Passage)?;
+    let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
+    let ties = TieOrder::new(&ids);
+    let wanted = |i: &Index| langs.contains(&collection.passages[*i as usize].lang);
+    let pool = exact::Pool::new((0..collection.passages.len() as Index).filter(wanted).collect(), &vectors);
+
+    let answer = |query: &str| -> Result<()> {
+        let vector = encoder.encode(&[query], TextKind::Query)?;
+        let hits = pool.search(&vector, args.hits, &ties, true).remove(0);
+        let same = |q: &&polygrade_data::Query| q.text.trim() == query.trim();
+        let known = collection.queries.iter().position(|q| same(&q)).map(|i| i as Index);
+        let graded: Vec<_> = Split::ALL.iter().map(|s| collection.graded(*s)).collect();
+        let found: Vec<Found> = hits
+            .into_iter()
+            .map(|hit| {
+                let p = &collection.passages[hit.passage as usize];
+                let grade = known.and_then(|q| graded.iter().find_map(|g| g.grade(q, hit.passage)));
+                Found { id: p.id.clone(), lang: p.lang.clone(), score: hit.score, grade, text: p.full_text().into() }
+            })
+            .collect();
+        ui.result(&found, |found| found.iter().map(line).collect())
+    };
+    match &args.query {
+        Some(query) => answer(query),
+        None => {
+            let prompt = || {
+                if std::io::stdin().is_terminal() {
+                    eprint!("query> ");
+                    // A prompt that cannot be shown is no reason to stop.
+                    let _ = std::io::stderr().flush();
+                }
+            };
+            prompt();
+            for query in std::io::stdin().lock().lines() {
+                let query = query.map_err(|e| polygrade_data::Error::io("standard input".as_ref(), e))?;
+                if !query.trim().is_empty() {
+                    answer(&query)?;
+                }
+                prompt();
+            }
+            Ok(())
+        }
+    }
+}
+
+fn line(f: &Found) -> String {
+    let grade = f.grade.map_or("    –".to_owned(), |g| format!("g={g:>3}"));
+    let text: String = f.text.chars().take(150).collect();
+    let more = if f.text.chars().count() > 150 { "…" } else { "" };
+    format!("{:6.3}  {grade}  {:<5} {}\n        {text}{more}\n", f.score, f.lang.as_str(), f.id)
+}

@@ -1,0 +1,272 @@
+//! `polygrade train`: a collection and a label policy → a model.
+
+use super::common::{NewEncoder, langs};
+use crate::ui::Ui;
+use polygrade_data::{Collection, Error, Lang, Result, Split};
+use polygrade_eval::{Measure, Pool};
+use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    polygrade train collections/mini --tau 2 --out model\n  \
+    polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw")]
+pub(crate) struct Args {
+    /// The collection
+    collection: PathBuf,
+    /// Folder of the model; with --scenario monolingual one folder a language in it
+    #[arg(long)]
+    out: PathBuf,
+    /// `static` for a new one, or the folder of a model to go on from
+    #[arg(long, default_value = "static")]
+    encoder: String,
+    /// Threshold: grades at or above it are positives; or a band LO:HI
+    #[arg(long, value_name = "N", required_unless_present = "labels", conflicts_with = "labels")]
+    tau: Option<String>,
+    /// Label policies in a file, such as a calibrated.toml
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Languages, separated by commas; all unless given
+    #[arg(long)]
+    langs: Option<String>,
+    /// monolingual, mixture or cross-lingual
+    #[arg(long, default_value = "mixture")]
+    scenario: String,
+    #[command(flatten)]
+    new: NewEncoder,
+    #[command(flatten)]
+    training: Training,
+    /// Write a checkpoint every so many steps
+    #[arg(long, default_value_t = 500, value_name = "STEPS")]
+    save_steps: u64,
+}
+
+/// Settings of training, shared with `calibrate`.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Training {
+    /// Passes over the queries
+    #[arg(long, default_value_t = Settings::default().epochs, value_name = "N")]
+    epochs: usize,
+    /// Queries in a batch
+    #[arg(long, default_value_t = Settings::default().batch, value_name = "N")]
+    batch_size: usize,
+    /// Positives of each query in a batch, at most
+    #[arg(long, default_value_t = Settings::default().per_query.positives, value_name = "N")]
+    positives: usize,
+    /// Judged negatives of each query in a batch, at most
+    #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
+    negatives: usize,
+    /// Temperature of the loss
+    #[arg(long, default_value_t = Settings::default().temperature)]
+    temperature: f32,
+    /// Highest learning rate
+    #[arg(long, default_value_t = Settings::default().rate)]
+    learning_rate: f32,
+    /// Highest learning rate of the tokens' weights
+    #[arg(long, default_value_t = Settings::default().weight_rate)]
+    weight_learning_rate: f32,
+    /// Share of the steps that warm up
+    #[arg(long, default_value_t = Settings::default().warmup)]
+    warmup_ratio: f32,
+    /// Weight decay of AdamW
+    #[arg(long, default_value_t = 0.0)]
+    weight_decay: f32,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+impl Training {
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let positive = [self.temperature, self.learning_rate].iter().all(|x| x.is_finite() && *x > 0.0);
+        let counts = [self.epochs, self.batch_size, self.positives].iter().all(|n| *n > 0);
+        if !positive || !counts || !(0.0..=1.0).contains(&self.warmup_ratio) {
+            let what = "epochs, batch size, positives, temperature and learning rate must be above 0, warm-up in 0..1";
+            return Err(Error::Usage(what.into()));
+        }
+        let mut s = Settings {
+            epochs: self.epochs,
+            batch: self.batch_size,
+            temperature: self.temperature,
+            rate: self.learning_rate,
+            weight_rate: self.weight_learning_rate,
+            warmup: self.warmup_ratio,
+            seed: self.seed,
+            ..Settings::default()
+        };
+        s.per_query.positives = self.positives;
+        s.per_query.negatives = self.negatives;
+        s.adam.weight_decay = self.weight_decay;
+        Ok(s)
+    }
+}
+
+#[derive(Serialize)]
+struct Trained {
+    out: PathBuf,
+    langs: Vec<Lang>,
+    queries: usize,
+    queries_without_positive: usize,
+    steps: u64,
+    last_loss: f64,
+    dev_ndcg_10: f64,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
+    let scenario = Scenario::parse(&args.scenario)
+        .ok_or_else(|| Error::Usage(format!("{:?} is no scenario: monolingual, mixture, cross-lingual", args.scenario)))?;
+    let policies = match (&args.tau, &args.labels) {
+        (_, Some(file)) => LabelPolicies::load(file)?,
+        (Some(tau), None) => LabelPolicies::uniform(
+            Policy::parse(tau).ok_or_else(|| Error::Usage(format!("--tau {tau:?}: expected 2 or a band 0:2")))?,
+        ),
+        (None, None) => return Err(Error::Usage("give --tau or --labels".into())),
+    };
+    let settings = args.training.settings()?;
+    let collection = Collection::load(&args.collection)?;
+    let langs = langs(args.langs.as_deref(), &collection)?;
+    let mut done = Vec::new();
+    if scenario == Scenario::Monolingual && langs.len() > 1 {
+        for lang in langs {
+            let out = args.out.join(lang.as_str());
+            done.push(one(&args, &collection, scenario, &[lang], &policies, settings, &out, ui)?);
+        }
+    } else {
+        done.push(one(&args, &collection, scenario, &langs, &policies, settings, &args.out, ui)?);
+    }
+    ui.result(&done, |done| {
+        let line = |t: &Trained| {
+            let (n, s, loss, dev) = (t.queries, t.steps, t.last_loss, t.dev_ndcg_10);
+            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev:.4}", t.out.display())
+        };
+        done.iter().map(line).collect::<Vec<_>>().join("\n")
+    })
+}
+
+#[allow(clippy::too_many_arguments)]
+fn one(
+    args: &Args,
+    collection: &Collection,
+    scenario: Scenario,
+    langs: &[Lang],
+    policies: &LabelPolicies,
+    settings: Settings,
+    out: &Path,
+    ui: &Ui,
+) -> Result<Trained> {
+    let started = Instant::now();
+    if out.exists() && out.read_dir().map_err(|e| Error::io(out, e))?.next().is_some() {
+        return Err(Error::Usage(format!("{} exists and is not empty; choose another --out", out.display())));
+    }
+    let graded = collection.graded(Split::Train);
+    let examples = Examples::new(collection, &graded, scenario, langs, policies);
+    if examples.is_empty() {
+        let what = "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
+        return Err(Error::Usage(what.into()));
+    }
+    let encoder = args.new.make(&args.encoder, collection, settings.seed)?;
+    let texts = TokenizedCollection::new(collection, &encoder)?;
+    let mut trainer = Trainer::new(encoder, &examples, &texts, settings, true);
+
+    let mut checkpoint = out.as_os_str().to_owned();
+    checkpoint.push(".checkpoint");
+    let checkpoint = PathBuf::from(checkpoint);
+    if checkpoint.exists() {
+        trainer.resume(&checkpoint)?;
+        ui.note(&format!("going on from {} at step {}", checkpoint.display(), trainer.done()));
+    }
+    let bar = ui.progress("training", trainer.total());
+    let (mut pairs, mut last_loss) = (0, 0.0);
+    while let Some(report) = trainer.next_step() {
+        pairs += report.pairs;
+        last_loss = report.loss;
+        bar.set_position(report.step);
+        let speed = pairs as f64 / started.elapsed().as_secs_f64();
+        bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
+        if args.save_steps > 0 && report.step.is_multiple_of(args.save_steps) && report.step < trainer.total() {
+            trainer.save_checkpoint(&checkpoint)?;
+        }
+    }
+    bar.finish_and_clear();
+
+    let steps = trainer.done();
+    let encoder = trainer.into_encoder();
+    let dev_ndcg_10 = dev(collection, &texts, &encoder, scenario, langs);
+    let card = card(collection, scenario, langs, policies, settings, dev_ndcg_10);
+    encoder.save(out, &card)?;
+    if checkpoint.exists() {
+        std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
+    }
+    Ok(Trained {
+        out: out.to_owned(),
+        langs: langs.to_vec(),
+        queries: examples.len(),
+        queries_without_positive: examples.without_positive,
+        steps,
+        last_loss,
+        dev_ndcg_10,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Mean nDCG@10 on dev: own language, or every other language for the cross-lingual scenario.
+fn dev(
+    collection: &Collection,
+    texts: &TokenizedCollection,
+    encoder: &polygrade_encoder::StaticEncoder,
+    scenario: Scenario,
+    langs: &[Lang],
+) -> f64 {
+    let graded = collection.graded(Split::Dev);
+    let queries = queries_in(collection, &graded, langs);
+    let measure = Measure::Ndcg(Some(10));
+    let pools: Vec<Pool> = match scenario {
+        Scenario::CrossLingual => langs.iter().map(|l| Pool::Langs(vec![l.clone()])).collect(),
+        _ => vec![Pool::Same],
+    };
+    let (mut sum, mut n) = (0.0, 0);
+    for (rankings, pool) in evaluate(encoder, collection, texts, &queries, &pools, 10, true).iter().zip(&pools) {
+        let values = rankings.values(&measure, collection, &graded, pool);
+        for (q, v) in rankings.queries.iter().zip(values) {
+            let lang = &collection.queries[*q as usize].lang;
+            if scenario != Scenario::CrossLingual || !pool.holds(lang, lang) {
+                (sum, n) = (sum + v, n + 1);
+            }
+        }
+    }
+    if n == 0 { 0.0 } else { sum / f64::from(n) }
+}
+
+fn card(
+    collection: &Collection,
+    scenario: Scenario,
+    langs: &[Lang],
+    policies: &LabelPolicies,
+    settings: Settings,
+    dev: f64,
+) -> String {
+    let tags: Vec<&str> = langs.iter().map(Lang::as_str).collect();
+    let policy = policies.to_toml("").unwrap_or_default();
+    let meta = &collection.meta;
+    format!(
+        "---\nlanguage: [{}]\nlicense: other\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n\
+         tags: [sentence-transformers, static-embeddings, polygrade]\n---\n\n# Static encoder trained on {}\n\n\
+         Made by polygrade {}. Scenario: {}. Languages: {}.\n\nData: {} ({}), licence {}.\n\n\
+         nDCG@10 on dev: {dev:.4} (graded, linear gains{}).\n\n## Label policy\n\n```toml\n{policy}```\n\n\
+         ## Settings\n\n```text\n{settings:#?}\n```\n\n## Use\n\n```sh\npolygrade search MODEL COLLECTION \"a query\"\n```\n\n\
+         ```python\nfrom sentence_transformers import SentenceTransformer\nmodel = SentenceTransformer(\"MODEL\")\n```\n",
+        tags.join(", "),
+        meta.name,
+        env!("CARGO_PKG_VERSION"),
+        scenario.name(),
+        tags.join(", "),
+        meta.name,
+        meta.source,
+        meta.licence,
+        if scenario == Scenario::CrossLingual { "; mean over pools in each other language" } else { ", own-language pool" },
+    )
+}
