@@ -60,6 +60,16 @@ impl Collection {
         Ok(Collection { meta, passages, queries, judgments })
     }
 
+    /// A collection from its parts, which are taken as valid. Judgments are those of train, dev and test.
+    pub fn from_parts(
+        meta: Meta,
+        passages: Vec<Passage>,
+        queries: Vec<Query>,
+        judgments: [Vec<Judgment>; 3],
+    ) -> Collection {
+        Collection { meta, passages, queries, judgments }
+    }
+
     /// The judgments of a split, in file order.
     pub fn judgments(&self, split: Split) -> &[Judgment] {
         &self.judgments[split as usize]

@@ -6,12 +6,13 @@
 
 mod layout;
 mod learner;
+mod lsi;
 mod static_encoder;
 mod tokenizer;
 
 pub use learner::{StaticLearner, StepSettings};
-pub use static_encoder::{NewStatic, Prompts, StaticEncoder, TokenWeights};
-pub use tokenizer::{TextTokenizer, TokenizerKind};
+pub use static_encoder::{Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights};
+pub use tokenizer::TextTokenizer;
 
 /// What a text is, since queries and passages may have different prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

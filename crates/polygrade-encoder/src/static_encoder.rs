@@ -7,8 +7,8 @@
 //! function, so that sentence-transformers' `StaticEmbedding` (a plain mean) reads it. Known elsewhere as
 //! model2vec or static embeddings.
 
-use crate::TextKind;
-use crate::tokenizer::{TextTokenizer, TokenizerKind};
+use crate::{TextKind, lsi};
+use crate::tokenizer::TextTokenizer;
 use polygrade_data::Result;
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::{self, Bags};
@@ -54,11 +54,18 @@ pub enum TokenWeights {
     Sif,
 }
 
+/// Where a new encoder's embeddings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// Drawn at random: the encoder matches words.
+    Random,
+    /// From co-occurrence in the texts, by latent semantic indexing.
+    Lsi,
+}
+
 /// Settings of an encoder made from nothing but a collection's texts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NewStatic {
-    /// Kind of tokeniser.
-    pub tokenizer: TokenizerKind,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
     /// Width of the embeddings.
@@ -67,52 +74,79 @@ pub struct NewStatic {
     pub projection: Option<usize>,
     /// Weights of the tokens before training.
     pub weights: TokenWeights,
-    /// Seed of the random embeddings.
-    pub seed: u64,
+    /// Where the embeddings come from.
+    pub init: Init,
 }
 
 impl Default for NewStatic {
     fn default() -> Self {
         NewStatic {
-            tokenizer: TokenizerKind::Unigram,
-            vocab_size: 16_000,
+            vocab_size: 32_000,
             dim: 256,
             projection: None,
             weights: TokenWeights::Idf,
-            seed: 1,
+            init: Init::Lsi,
+        }
+    }
+}
+
+/// Length of the random part of an embedding beside its co-occurrence part, which has length 1. It keeps rare
+/// tokens apart that occur in the same texts.
+const RANDOM_PART: f32 = 0.5;
+
+/// What new encoders of a collection share, whatever their seed: the tokeniser, the weights, and the part of
+/// the embeddings that comes from co-occurrence.
+#[derive(Debug, Clone)]
+pub struct NewStaticBase {
+    tokenizer: TextTokenizer,
+    meaning: Option<Matrix>,
+    log_weights: Vec<f32>,
+    settings: NewStatic,
+}
+
+impl NewStaticBase {
+    /// Trains a tokeniser on `texts` and counts co-occurrence. Texts of one document, such as translations of
+    /// one another, have the same number in `documents`.
+    pub fn new(texts: &[&str], documents: &[u32], settings: &NewStatic) -> Result<Self> {
+        let tokenizer = TextTokenizer::train(settings.vocab_size, texts)?;
+        let bags = tokenizer.bags(texts)?;
+        let vocab = tokenizer.vocab_size();
+        let meaning = (settings.init == Init::Lsi).then(|| lsi::table(&bags, documents, vocab, settings.dim, 1));
+        let log_weights = initial_weights(settings.weights, vocab, &bags);
+        Ok(NewStaticBase { tokenizer, meaning, log_weights, settings: *settings })
+    }
+
+    /// An encoder with the random numbers of `seed`.
+    pub fn encoder(&self, seed: u64) -> StaticEncoder {
+        let rng = CounterRng::new(seed);
+        let random = |rows: usize, cols: usize, purpose: u64| {
+            let rng = rng.fork(purpose);
+            let scale = 1.0 / (cols as f64).sqrt();
+            let values = (0..rows * cols).into_par_iter().map(|i| (rng.normal(i as u64) * scale) as f32);
+            Matrix::new(cols, values.collect())
+        };
+        let mut table = random(self.tokenizer.vocab_size(), self.settings.dim, 1);
+        if let Some(meaning) = &self.meaning {
+            table.data.iter_mut().zip(&meaning.data).for_each(|(r, m)| *r = *r * RANDOM_PART + m);
+        }
+        let mut log_weights = self.log_weights.clone();
+        // The unknown token stands for unlike things: it says nothing, and other tools drop it.
+        if let Some(unknown) = self.tokenizer.unknown_id() {
+            table.row_mut(unknown as usize).fill(0.0);
+            log_weights[unknown as usize] = 0.0;
+        }
+        StaticEncoder {
+            tokenizer: self.tokenizer.clone(),
+            table,
+            log_weights,
+            projection: self.settings.projection.map(|out| random(self.settings.dim, out, 2)),
+            normalize: true,
+            prompts: Prompts::default(),
         }
     }
 }
 
 impl StaticEncoder {
-    /// Trains a tokeniser on `texts` and draws random embeddings for it. Untrained, such an encoder matches
-    /// words: texts that share no token have a similarity near 0.
-    pub fn new(texts: &[&str], settings: &NewStatic) -> Result<Self> {
-        let tokenizer = TextTokenizer::train(settings.tokenizer, settings.vocab_size, texts)?;
-        let bags = tokenizer.bags(texts)?;
-        Self::with_tokenizer(tokenizer, &bags, settings)
-    }
-
-    /// As [`StaticEncoder::new`], with a tokeniser at hand and the texts as its bags.
-    pub fn with_tokenizer(tokenizer: TextTokenizer, bags: &Bags, settings: &NewStatic) -> Result<Self> {
-        let vocab = tokenizer.vocab_size();
-        let rng = CounterRng::new(settings.seed);
-        let random = |rows: usize, cols: usize, purpose: u64| {
-            let rng = rng.fork(purpose);
-            let scale = 1.0 / (cols as f64).sqrt();
-            Matrix::new(cols, (0..rows * cols).map(|i| (rng.normal(i as u64) * scale) as f32).collect())
-        };
-        let mut table = random(vocab, settings.dim, 1);
-        let mut log_weights = initial_weights(settings.weights, vocab, bags);
-        // The unknown token stands for unlike things: it says nothing, and other tools drop it.
-        if let Some(unknown) = tokenizer.unknown_id() {
-            table.row_mut(unknown as usize).fill(0.0);
-            log_weights[unknown as usize] = 0.0;
-        }
-        let projection = settings.projection.map(|out| random(settings.dim, out, 2));
-        Ok(StaticEncoder { tokenizer, table, log_weights, projection, normalize: true, prompts: Prompts::default() })
-    }
-
     /// Width of the vectors.
     pub fn dim(&self) -> usize {
         self.projection.as_ref().map_or(self.table.cols, |p| p.cols)

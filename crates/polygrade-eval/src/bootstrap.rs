@@ -28,34 +28,51 @@ impl Interval {
 /// Resamples drawn unless told otherwise.
 pub const RESAMPLES: usize = 2000;
 
+/// The means of resample `r` for several systems at once: the same seeds and queries for all of them, so that
+/// they can be compared. `systems[system][seed][query]`.
+fn resample(systems: &[&[Vec<f64>]], r: usize, out: &mut Vec<f64>) {
+    let (seeds, queries) = shape(systems);
+    let rng = CounterRng::new(0x706f_6c79).fork(r as u64);
+    let mut weights = vec![0u32; seeds];
+    (0..seeds).for_each(|s| weights[rng.below(s as u64, seeds)] += 1);
+    let drawn: Vec<usize> = (0..queries).map(|q| rng.below((seeds + q) as u64, queries)).collect();
+    out.clear();
+    out.extend(systems.iter().map(|system| {
+        let by_seed = weights.iter().zip(*system).filter(|(w, _)| **w > 0);
+        let sum: f64 = by_seed.map(|(w, v)| f64::from(*w) * drawn.iter().map(|&q| v[q]).sum::<f64>()).sum();
+        sum / (seeds * queries) as f64
+    }));
+}
+
+fn shape(systems: &[&[Vec<f64>]]) -> (usize, usize) {
+    let first = systems.first().copied().unwrap_or_default();
+    (first.len(), first.first().map_or(0, Vec::len))
+}
+
+/// The mean over seeds and queries.
+pub fn plain_mean(values: &[Vec<f64>]) -> f64 {
+    let n: usize = values.iter().map(Vec::len).sum();
+    if n == 0 { 0.0 } else { values.iter().flatten().sum::<f64>() / n as f64 }
+}
+
 /// The bootstrap interval of a mean at `level` (such as 0.95). `values[seed][query]`; all seeds have the same
 /// queries. Empty input gives zeros; a single value an interval without width.
 pub fn mean(values: &[Vec<f64>], level: f64) -> Interval {
-    let (seeds, queries) = (values.len(), values.first().map_or(0, Vec::len));
+    let (seeds, queries) = shape(&[values]);
     if seeds == 0 || queries == 0 {
         return Interval { mean: 0.0, low: 0.0, high: 0.0 };
     }
-    let total: f64 = values.iter().flatten().sum();
-    let rng = CounterRng::new(0x706f_6c79);
+    let mut one = Vec::new();
     let mut means: Vec<f64> = (0..RESAMPLES)
         .map(|r| {
-            let rng = rng.fork(r as u64);
-            let mut weights = vec![0u32; seeds];
-            (0..seeds).for_each(|s| weights[rng.below(s as u64, seeds)] += 1);
-            let mut sum = 0.0;
-            for q in 0..queries {
-                let query = rng.below((seeds + q) as u64, queries);
-                for (w, v) in weights.iter().zip(values).filter(|(w, _)| **w > 0) {
-                    sum += f64::from(*w) * v[query];
-                }
-            }
-            sum / (seeds * queries) as f64
+            resample(&[values], r, &mut one);
+            one[0]
         })
         .collect();
     means.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
     let at = |p: f64| means[((p * RESAMPLES as f64) as usize).min(RESAMPLES - 1)];
-    Interval { mean: total / (seeds * queries) as f64, low: at(tail), high: at(1.0 - tail) }
+    Interval { mean: plain_mean(values), low: at(tail), high: at(1.0 - tail) }
 }
 
 /// The bootstrap interval of the mean of `a − b`, paired by seed and query.
@@ -63,6 +80,25 @@ pub fn paired(a: &[Vec<f64>], b: &[Vec<f64>], level: f64) -> Interval {
     let differences: Vec<Vec<f64>> =
         a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
     mean(&differences, level)
+}
+
+/// For each system the share of resamples in which it is the best: how sure one may be that it is. Ties are
+/// shared out equally. `systems[system][seed][query]`.
+pub fn best_share(systems: &[&[Vec<f64>]]) -> Vec<f64> {
+    let mut shares = vec![0.0; systems.len()];
+    let (seeds, queries) = shape(systems);
+    if seeds == 0 || queries == 0 {
+        return shares;
+    }
+    let mut means = Vec::new();
+    for r in 0..RESAMPLES {
+        resample(systems, r, &mut means);
+        let best = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let ties = means.iter().filter(|m| **m == best).count() as f64;
+        shares.iter_mut().zip(&means).filter(|(_, m)| **m == best).for_each(|(s, _)| *s += 1.0 / ties);
+    }
+    shares.iter_mut().for_each(|s| *s /= RESAMPLES as f64);
+    shares
 }
 
 #[cfg(test)]
@@ -92,7 +128,9 @@ mod tests {
         let b: Vec<f64> = a.iter().map(|v| v - 0.1).collect();
         let d = paired(&[a.clone()], &[b], 0.95);
         assert!((d.mean - 0.1).abs() < 1e-9 && d.low > 0.099 && !d.holds_zero());
-        assert!(paired(&[a.clone()], &[a], 0.95).holds_zero());
+        assert!(paired(&[a.clone()], &[a.clone()], 0.95).holds_zero());
         assert_eq!(mean(&[], 0.95).mean, 0.0);
+        let shares = best_share(&[&[a.clone()], &[a.iter().map(|v| v - 0.1).collect()], &[a]]);
+        assert!((shares[0] - 0.5).abs() < 1e-9 && shares[1] == 0.0 && (shares[2] - 0.5).abs() < 1e-9, "{shares:?}");
     }
 }

@@ -45,11 +45,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            epochs: 20,
+            epochs: 15,
             batch: 32,
             per_query: PerQuery { positives: 4, negatives: 8 },
-            temperature: 0.05,
-            rate: 0.005,
+            temperature: 0.1,
+            rate: 0.001,
             weight_rate: 0.02,
             warmup: 0.1,
             decay: Decay::Linear,

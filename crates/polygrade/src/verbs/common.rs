@@ -1,7 +1,8 @@
 //! What several verbs take or do.
 
-use polygrade_data::{Collection, Error, Lang, Result};
-use polygrade_encoder::{NewStatic, StaticEncoder, TokenWeights, TokenizerKind};
+use polygrade_data::{Collection, Error, Lang, Result, Split};
+use polygrade_encoder::{Init, NewStatic, NewStaticBase, StaticEncoder, TokenWeights};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Languages separated by commas, checked against the collection; all of its languages where none is given.
@@ -41,17 +42,24 @@ pub(crate) struct NewEncoder {
     /// Weights of tokens before training
     #[arg(long, default_value = "idf", value_parser = ["idf", "sif", "equal"])]
     token_weights: String,
-    #[arg(long, default_value = "bpe", value_parser = ["bpe", "unigram"], hide = true)]
-    tokenizer: String,
+    /// Embeddings before training: from co-occurrence in the collection's texts, or random
+    #[arg(long, default_value = "lsi", value_parser = ["lsi", "random"])]
+    init: String,
 }
 
 impl NewEncoder {
-    pub(crate) fn settings(&self, seed: u64) -> Result<NewStatic> {
+    /// In words, for the record.
+    pub(crate) fn describe(&self) -> String {
+        let projection = self.projection.map_or(String::new(), |p| format!(", projected to {p}"));
+        let (vocab, dim) = (self.vocab_size, self.dim);
+        format!("{vocab} tokens, {dim} wide{projection}, from {}, weights {}", self.init, self.token_weights)
+    }
+
+    fn settings(&self) -> Result<NewStatic> {
         if self.vocab_size < 2 || self.dim == 0 || self.projection == Some(0) {
             return Err(Error::Usage("--vocab-size must be 2 or more, --dim and --projection 1 or more".into()));
         }
         Ok(NewStatic {
-            tokenizer: if self.tokenizer == "bpe" { TokenizerKind::Bpe } else { TokenizerKind::Unigram },
             vocab_size: self.vocab_size,
             dim: self.dim,
             projection: self.projection,
@@ -60,18 +68,51 @@ impl NewEncoder {
                 "equal" => TokenWeights::Equal,
                 _ => TokenWeights::Idf,
             },
-            seed,
+            init: if self.init == "lsi" { Init::Lsi } else { Init::Random },
         })
     }
 
-    /// A new encoder for the texts of a collection, or the one in a folder.
-    pub(crate) fn make(&self, encoder: &str, collection: &Collection, seed: u64) -> Result<StaticEncoder> {
+    /// What `--encoder` names: the base of new encoders for the collection's texts, or the model in a folder.
+    pub(crate) fn base(&self, encoder: &str, collection: &Collection) -> Result<Base> {
         if encoder != "static" {
-            return StaticEncoder::load(Path::new(encoder));
+            return StaticEncoder::load(Path::new(encoder)).map(Base::Model);
         }
-        let passages = collection.passages.iter().map(|p| p.full_text());
-        let texts: Vec<_> = passages.collect();
+        let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        StaticEncoder::new(&texts, &self.settings(seed)?)
+        NewStaticBase::new(&texts, &documents(collection), &self.settings()?).map(Base::New)
     }
+}
+
+/// What training starts from.
+pub(crate) enum Base {
+    /// New encoders, one a seed.
+    New(NewStaticBase),
+    /// One encoder, whatever the seed.
+    Model(StaticEncoder),
+}
+
+impl Base {
+    pub(crate) fn encoder(&self, seed: u64) -> StaticEncoder {
+        match self {
+            Base::New(base) => base.encoder(seed),
+            Base::Model(encoder) => encoder.clone(),
+        }
+    }
+}
+
+/// The documents that co-occurrence is counted in: translations are joined where training may know of them,
+/// that is where a passage is judged in train; everything else stands alone, so that no knowledge of which
+/// dev and test passages are translations of one another reaches the embeddings.
+fn documents(collection: &Collection) -> Vec<u32> {
+    let graded = collection.graded(Split::Train);
+    let mut known = vec![false; collection.passages.len()];
+    graded.queries().iter().flat_map(|&q| graded.judged(q)).for_each(|(p, _)| known[p as usize] = true);
+    let mut numbers: HashMap<(bool, u32), u32> = HashMap::new();
+    (0..collection.passages.len() as u32)
+        .map(|p| {
+            let next = numbers.len() as u32;
+            let key = if known[p as usize] { (true, graded.passage_unit(p)) } else { (false, p) };
+            *numbers.entry(key).or_insert(next)
+        })
+        .collect()
 }

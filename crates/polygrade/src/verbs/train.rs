@@ -1,6 +1,6 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
-use super::common::{NewEncoder, langs};
+use super::common::{Base, NewEncoder, langs};
 use crate::ui::Ui;
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_eval::{Measure, Pool};
@@ -129,14 +129,15 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let settings = args.training.settings()?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
+    let base = args.new.base(&args.encoder, &collection)?;
     let mut done = Vec::new();
     if scenario == Scenario::Monolingual && langs.len() > 1 {
         for lang in langs {
             let out = args.out.join(lang.as_str());
-            done.push(one(&args, &collection, scenario, &[lang], &policies, settings, &out, ui)?);
+            done.push(one(&args, &collection, &base, scenario, &[lang], &policies, settings, &out, ui)?);
         }
     } else {
-        done.push(one(&args, &collection, scenario, &langs, &policies, settings, &args.out, ui)?);
+        done.push(one(&args, &collection, &base, scenario, &langs, &policies, settings, &args.out, ui)?);
     }
     ui.result(&done, |done| {
         let line = |t: &Trained| {
@@ -151,6 +152,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
 fn one(
     args: &Args,
     collection: &Collection,
+    base: &Base,
     scenario: Scenario,
     langs: &[Lang],
     policies: &LabelPolicies,
@@ -168,7 +170,7 @@ fn one(
         let what = "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
         return Err(Error::Usage(what.into()));
     }
-    let encoder = args.new.make(&args.encoder, collection, settings.seed)?;
+    let encoder = base.encoder(settings.seed);
     let texts = TokenizedCollection::new(collection, &encoder)?;
     let mut trainer = Trainer::new(encoder, &examples, &texts, settings, true);
 
