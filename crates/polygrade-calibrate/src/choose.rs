@@ -33,6 +33,8 @@ pub struct Comparison {
     pub queries: usize,
     /// Mean and interval of each policy of the grid.
     pub means: Vec<Interval>,
+    /// Each policy's paired difference to the best, with its interval.
+    pub minus_best: Vec<Interval>,
     /// In how many of the resamples each policy is the best.
     pub best_share: Vec<f64>,
     /// The policy with the highest mean, by its place in the grid.
@@ -118,6 +120,7 @@ fn compare(plan: &Plan, lang: Option<Lang>, values: &[Values]) -> Comparison {
     Comparison {
         lang,
         queries: values[0].queries.len(),
+        minus_best: systems.iter().map(|s| bootstrap::paired(s, systems[best], plan.level)).collect(),
         best_share: bootstrap::best_share(&systems),
         best,
         runner_up: order.get(1).map(|&i| (i, difference(i, plan.level))),

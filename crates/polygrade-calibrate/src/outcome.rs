@@ -80,6 +80,8 @@ pub struct PolicyRow {
     pub mean: f64,
     /// Its interval.
     pub ci: [f64; 2],
+    /// Its paired difference to the best policy, with an interval; 0 for the best itself.
+    pub minus_best: Interval,
     /// In how large a share of resamples it is the best.
     pub best_share: f64,
     /// Training judgments that are positives under it.
@@ -180,16 +182,21 @@ impl Calibration {
 
     /// The label policies that were chosen, for `train --labels`.
     pub fn policies(&self) -> LabelPolicies {
-        let overall = |c: &&Cell| c.query_lang == ALL;
-        let default = self.cells.iter().find(overall).map_or(Policy::Threshold(1.0), |c| c.tau_chosen);
-        let rules = self.cells.iter().filter(|c| c.query_lang != ALL && c.tau_chosen != default);
-        let rules = rules.map(|c| Rule {
-            scenario: Some(c.scenario),
-            query_lang: Lang::parse(&c.query_lang),
-            passage_lang: None,
-            policy: c.tau_chosen,
-        });
-        LabelPolicies { default, rules: rules.collect() }
+        let of = |scenario: Scenario| self.cells.iter().filter(move |c| c.scenario == scenario && c.query_lang != ALL);
+        let scenarios = Scenario::ALL.into_iter().filter(|s| of(*s).next().is_some());
+        let default = self.cells.first().map_or(Policy::Threshold(1.0), |c| c.tau_chosen);
+        let mut rules = Vec::new();
+        for scenario in scenarios {
+            let rule = |query_lang, policy| Rule { scenario: Some(scenario), query_lang, passage_lang: None, policy };
+            let overall = self.cells.iter().find(|c| c.scenario == scenario && c.query_lang == ALL);
+            let usual = overall.map_or(default, |c| c.tau_chosen);
+            let differing = of(scenario).filter(|c| c.tau_chosen != usual);
+            rules.extend(differing.map(|c| rule(Lang::parse(&c.query_lang), c.tau_chosen)));
+            if usual != default {
+                rules.push(rule(None, usual));
+            }
+        }
+        LabelPolicies { default, rules }
     }
 }
 
@@ -221,6 +228,7 @@ fn cell(
             policy,
             mean: c.means[i].mean,
             ci: ends(&c.means[i]),
+            minus_best: c.minus_best[i],
             best_share: c.best_share[i],
             positives: balance[0],
             negatives: balance[1],

@@ -3,6 +3,10 @@
 //! Invariants, kept by construction and tested: a judged positive of a query is never its negative, whether
 //! it came with the query or with another one of the batch; nor is a passage that the policy leaves out, a
 //! translation of either, or a passage of the same text.
+//!
+//! A batch keeps to one language of passages as far as it can: in a mixture its queries share their language,
+//! across languages they meet passages of one drawn language. Passages in another language than the positive
+//! are negatives that the language alone gives away, and teach little.
 
 use crate::labels::{Label, LabelPolicies};
 use crate::loss::Role;
@@ -46,6 +50,8 @@ impl Scenario {
 /// A query's passages in one language.
 #[derive(Debug, Clone, PartialEq)]
 struct Variant {
+    /// The language's place among those of the examples.
+    lang: usize,
     positives: Vec<Index>,
     negatives: Vec<Index>,
 }
@@ -54,6 +60,8 @@ struct Variant {
 #[derive(Debug, Clone, PartialEq)]
 struct Example {
     query: Index,
+    /// The language of the query.
+    lang: usize,
     variants: Vec<Variant>,
     /// Texts that are no negatives of the query, sorted: see [`Examples::text_of`].
     excluded: Vec<u32>,
@@ -67,6 +75,9 @@ pub struct Examples {
     text_of: Vec<u32>,
     /// Queries of the scenario that have no positive under the policy, and so are not trained on.
     pub without_positive: usize,
+    scenario: Scenario,
+    /// Queries of each language, those without a positive included.
+    queries_by_lang: Vec<usize>,
 }
 
 /// One step's queries and candidate passages with their roles.
@@ -107,13 +118,13 @@ impl Examples {
                 *texts.entry((&p.lang, p.full_text())).or_insert(next)
             })
             .collect::<Vec<u32>>();
-        let mut out = Examples { examples: Vec::new(), text_of, without_positive: 0 };
+        let queries_by_lang = vec![0; langs.len()];
+        let mut out = Examples { examples: Vec::new(), text_of, without_positive: 0, scenario, queries_by_lang };
         for &query in graded.queries() {
             let lang = &collection.queries[query as usize].lang;
-            if !langs.contains(lang) {
-                continue;
-            }
-            let mut by_lang: Vec<(&Lang, Variant)> = Vec::new();
+            let place = |lang: &Lang| langs.iter().position(|l| l == lang);
+            let Some(query_lang) = place(lang) else { continue };
+            let mut variants: Vec<Variant> = Vec::new();
             let mut excluded = Vec::new();
             for (passage, grade) in graded.judged(query) {
                 let passage_lang = &collection.passages[passage as usize].lang;
@@ -121,31 +132,29 @@ impl Examples {
                 if label != Label::Negative {
                     excluded.push(out.text_of[passage as usize]);
                 }
-                if !langs.contains(passage_lang) || !scenario.pairs(lang, passage_lang) {
-                    continue;
-                }
-                let at = by_lang.iter().position(|(l, _)| *l == passage_lang).unwrap_or_else(|| {
-                    by_lang.push((passage_lang, Variant { positives: Vec::new(), negatives: Vec::new() }));
-                    by_lang.len() - 1
+                let Some(lang_place) = place(passage_lang).filter(|_| scenario.pairs(lang, passage_lang)) else { continue };
+                let at = variants.iter().position(|v| v.lang == lang_place).unwrap_or_else(|| {
+                    variants.push(Variant { lang: lang_place, positives: Vec::new(), negatives: Vec::new() });
+                    variants.len() - 1
                 });
                 match label {
-                    Label::Positive => by_lang[at].1.positives.push(passage),
-                    Label::Negative => by_lang[at].1.negatives.push(passage),
+                    Label::Positive => variants[at].positives.push(passage),
+                    Label::Negative => variants[at].negatives.push(passage),
                     Label::Dropped => {}
                 }
             }
-            excluded.sort_unstable();
-            excluded.dedup();
-            if by_lang.is_empty() {
+            if variants.is_empty() {
                 continue;
             }
-            by_lang.retain(|(_, v)| !v.positives.is_empty());
-            if by_lang.is_empty() {
+            out.queries_by_lang[query_lang] += 1;
+            variants.retain(|v| !v.positives.is_empty());
+            if variants.is_empty() {
                 out.without_positive += 1;
                 continue;
             }
-            let variants = by_lang.into_iter().map(|(_, v)| v).collect();
-            out.examples.push(Example { query, variants, excluded });
+            excluded.sort_unstable();
+            excluded.dedup();
+            out.examples.push(Example { query, lang: query_lang, variants, excluded });
         }
         out
     }
@@ -165,25 +174,49 @@ impl Examples {
         self.text_of[passage as usize]
     }
 
-    /// The order of an epoch.
-    pub fn order(&self, rng: &CounterRng) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.len() as u32).collect();
-        rng.shuffle(&mut order);
-        order
+    /// Steps in an epoch. They follow from the scenario's queries alone, not from how many of them the policy
+    /// left a positive, so that models under different policies train equally long.
+    pub fn steps_per_epoch(&self, batch: usize) -> usize {
+        self.parts().map(|(_, n)| n.div_ceil(batch.max(1))).sum()
     }
 
-    /// The batch of the examples `which`. Where a query meets several languages, one is drawn; where it has
-    /// more passages than fit, some are.
+    /// The parts that batches do not cross: a language each in a mixture, else everything. (language, queries)
+    fn parts(&self) -> impl Iterator<Item = (Option<usize>, usize)> + '_ {
+        let by_lang = self.scenario == Scenario::Mixture;
+        let whole = (!by_lang).then(|| (None, self.queries_by_lang.iter().sum()));
+        let parts = self.queries_by_lang.iter().enumerate().filter(move |_| by_lang).map(|(l, n)| (Some(l), *n));
+        parts.chain(whole).filter(|(_, n)| *n > 0)
+    }
+
+    /// The batches of an epoch, [`Examples::steps_per_epoch`] of them, in random order.
+    pub fn epoch(&self, batch: usize, rng: &CounterRng) -> Vec<Vec<u32>> {
+        let mut out = Vec::new();
+        for (lang, queries) in self.parts() {
+            let inside = |e: &u32| lang.is_none_or(|l| self.examples[*e as usize].lang == l);
+            let mut order: Vec<u32> = (0..self.examples.len() as u32).filter(inside).collect();
+            rng.fork(1 + lang.map_or(0, |l| l as u64)).shuffle(&mut order);
+            let steps = queries.div_ceil(batch.max(1));
+            // With fewer examples than queries the batches are smaller, never fewer.
+            out.extend((0..steps).map(|i| order[i * order.len() / steps..(i + 1) * order.len() / steps].to_vec()));
+        }
+        rng.fork(0).shuffle(&mut out);
+        out
+    }
+
+    /// The batch of the examples `which`. Where queries meet several languages, one is drawn for the batch, and
+    /// another for a query that has none in it; where a query has more passages than fit, some are.
     pub fn batch(&self, which: &[u32], per_query: PerQuery, rng: &CounterRng, out: &mut Batch) {
         out.queries.clear();
         out.passages.clear();
+        let target = rng.below(0, self.queries_by_lang.len().max(1));
         let mut column: FxHashMap<u32, u32> = FxHashMap::default();
         let mut own: Vec<(usize, u32)> = Vec::new();
         for (row, &at) in which.iter().enumerate() {
             let example = &self.examples[at as usize];
             let rng = rng.fork(u64::from(example.query));
             out.queries.push(example.query);
-            let variant = &example.variants[rng.below(0, example.variants.len())];
+            let drawn = || &example.variants[rng.below(0, example.variants.len())];
+            let variant = example.variants.iter().find(|v| v.lang == target).unwrap_or_else(drawn);
             let picked = [
                 (draw(&variant.positives, per_query.positives, &rng.fork(1)), true),
                 (draw(&variant.negatives, per_query.negatives, &rng.fork(2)), false),

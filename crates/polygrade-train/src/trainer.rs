@@ -1,8 +1,7 @@
 //! The trainer: batches of queries with their judged passages, InfoNCE under a label policy, AdamW.
 //!
 //! Everything random is a function of the seed and the step, so a run gives the same bits at any number of
-//! threads, and a resumed run those of the uninterrupted one. The number of steps depends on the queries
-//! alone, not on the policy, so that arms under different thresholds train equally long.
+//! threads, and a resumed run those of the uninterrupted one.
 
 use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
@@ -59,13 +58,6 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The number of steps for so many queries.
-    pub fn steps(&self, queries: usize) -> u64 {
-        (self.epochs * queries.div_ceil(self.batch.max(1))) as u64
-    }
-}
-
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
@@ -85,7 +77,7 @@ pub struct Trainer<'a> {
     settings: Settings,
     schedule: Schedule,
     step: u64,
-    epoch: Option<(u64, Vec<u32>)>,
+    epoch: Option<(u64, Vec<Vec<u32>>)>,
     batch: Batch,
     bags: Bags,
     threads: bool,
@@ -112,7 +104,7 @@ impl<'a> Trainer<'a> {
         settings: Settings,
         threads: bool,
     ) -> Self {
-        let total = settings.steps(examples.len() + examples.without_positive);
+        let total = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
         let warmup = (total as f32 * settings.warmup) as u64;
         Trainer {
             learner: StaticLearner::new(encoder, threads),
@@ -169,6 +161,10 @@ impl<'a> Trainer<'a> {
         for &p in &self.batch.passages {
             self.bags.push(self.texts.passages.get(p as usize));
         }
+        self.step += 1;
+        if self.batch.queries.is_empty() {
+            return Some(StepReport { step: self.step, loss: 0.0, pairs: 0 });
+        }
         let b = &mut self.buffers;
         let vectors = self.learner.forward(&self.bags);
         let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
@@ -183,7 +179,6 @@ impl<'a> Trainer<'a> {
         b.grad.data.extend_from_slice(&b.grad_queries.data);
         b.grad.data.extend_from_slice(&b.grad_passages.data);
         self.learner.backward(&self.bags, &mut b.grad);
-        self.step += 1;
         let factor = self.schedule.rate(self.step);
         self.learner.step(&StepSettings {
             adam: self.settings.adam,
@@ -194,20 +189,14 @@ impl<'a> Trainer<'a> {
         Some(StepReport { step: self.step, loss, pairs })
     }
 
-    /// The examples of the next step. A step's share of an epoch is as large as the policy left queries with
-    /// a positive, so that every policy gets the same number of steps and epochs.
     fn next_queries(&mut self, rng: &CounterRng) -> Vec<u32> {
-        let per_epoch = (self.schedule.total / self.settings.epochs.max(1) as u64).max(1);
+        let per_epoch = self.examples.steps_per_epoch(self.settings.batch).max(1) as u64;
         let (epoch, place) = (self.step / per_epoch, (self.step % per_epoch) as usize);
-        if self.epoch.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            self.epoch = Some((epoch, self.examples.order(&rng.fork(1).fork(epoch))));
-        }
-        let order = self.epoch.as_ref().map_or(&[][..], |(_, o)| o);
-        let n = order.len();
-        let cut = |i: usize| i * n / per_epoch as usize;
-        let (from, to) = (cut(place), cut(place + 1));
-        // Fewer examples than steps: some steps would be empty, so they take the example before.
-        if from == to { order[from.saturating_sub(1)..from.saturating_sub(1) + 1].to_vec() } else { order[from..to].to_vec() }
+        let (_, batches) = match self.epoch.take() {
+            Some(e) if e.0 == epoch => self.epoch.insert(e),
+            _ => self.epoch.insert((epoch, self.examples.epoch(self.settings.batch, &rng.fork(1).fork(epoch)))),
+        };
+        batches.get_mut(place).map(std::mem::take).unwrap_or_default()
     }
 
     fn fingerprint(&self) -> String {

@@ -1,0 +1,269 @@
+//! The charts, as SVG text. Every mark has a `<title>` with its value, which browsers show on hover.
+
+use crate::outcome::Cell;
+use polygrade_eval::bootstrap::Interval;
+use std::fmt::Write;
+
+/// Text made safe for HTML and SVG.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A number as axes and tables show it.
+pub(super) fn value(x: f64) -> String {
+    format!("{x:.3}").replacen("0.", ".", usize::from(x.abs() < 1.0)).replace("-.000", ".000")
+}
+
+/// With its sign.
+pub(super) fn signed(x: f64) -> String {
+    let text = value(x.abs());
+    match text.as_str() {
+        ".000" => "±.000".into(),
+        _ if x < 0.0 => format!("−{text}"),
+        _ => format!("+{text}"),
+    }
+}
+
+/// Round steps for an axis of this length.
+fn step(span: f64) -> f64 {
+    let rough = (span / 4.5).max(1e-6);
+    let power = 10f64.powf(rough.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough)
+}
+
+fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
+    let step = step(high - low);
+    let first = (low / step).ceil() as i64;
+    let last = (high / step).floor() as i64;
+    (first..=last).map(move |i| i as f64 * step)
+}
+
+/// Lowest and highest value that a cell's panel has to show.
+fn extent(cell: &Cell) -> (f64, f64) {
+    let best = best_mean(cell);
+    let ends = cell.policies.iter().flat_map(|p| [best + p.minus_best.low, best + p.minus_best.high, p.mean]);
+    let all = ends.chain(cell.arms.iter().map(|a| a.dev));
+    all.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)))
+}
+
+fn best_mean(cell: &Cell) -> f64 {
+    cell.policies.iter().find(|p| p.policy == cell.tau_best).map_or(0.0, |p| p.mean)
+}
+
+/// The span that all panels of a scenario share, so that slopes can be compared between languages.
+pub(super) fn shared_span(cells: &[&Cell]) -> f64 {
+    cells.iter().map(|c| extent(c)).map(|(lo, hi)| hi - lo).fold(0.01, f64::max) * 1.08
+}
+
+/// The curve of one language: policy → nDCG@10 on dev.
+pub(super) fn curve(cell: &Cell, span: f64) -> String {
+    let (w, h, left, right, top, bottom) = (220.0, 150.0, 34.0, 8.0, 8.0, 30.0);
+    let (lo, hi) = extent(cell);
+    let middle = (lo + hi) / 2.0;
+    let (low, high) = (middle - span / 2.0, middle + span / 2.0);
+    let n = cell.policies.len();
+    let x = |i: usize| left + (w - left - right) * (i as f64 + 0.5) / n as f64;
+    let y = |v: f64| top + (h - top - bottom) * (1.0 - (v - low) / (high - low));
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by policy, queries in {}\">",
+        escape(&cell.query_lang)
+    );
+    for t in ticks(low, high) {
+        let y = y(t);
+        let _ = write!(
+            svg,
+            "<line class=\"gridline\" x1=\"{left}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            w - right,
+            left - 4.0,
+            y + 3.5,
+            value(t).trim_end_matches('0').trim_end_matches('.')
+        );
+    }
+    let base = h - bottom;
+    let _ = write!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{}\" y1=\"{base}\" y2=\"{base}\"/>", w - right);
+    let best = best_mean(cell);
+    let points: Vec<String> =
+        cell.policies.iter().enumerate().map(|(i, p)| format!("{:.1},{:.1}", x(i), y(p.mean))).collect();
+    let _ = write!(svg, "<polyline class=\"curve\" points=\"{}\"/>", points.join(" "));
+    for (i, p) in cell.policies.iter().enumerate() {
+        let cx = x(i);
+        for arm in cell.arms.iter().filter(|a| a.policy == p.policy) {
+            let _ = write!(
+                svg,
+                "<circle class=\"seed\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.8\"><title>seed {}: {}</title></circle>",
+                cx + 6.0,
+                y(arm.dev),
+                arm.seed,
+                value(arm.dev)
+            );
+        }
+        let is_best = p.policy == cell.tau_best;
+        if !is_best {
+            let (a, b) = (y(best + p.minus_best.low), y(best + p.minus_best.high));
+            let _ = write!(svg, "<line class=\"whisker\" x1=\"{cx:.1}\" x2=\"{cx:.1}\" y1=\"{a:.1}\" y2=\"{b:.1}\"/>");
+        }
+        let class = if is_best { "best" } else { "mean" };
+        let title = format!(
+            "τ = {}: {}{}",
+            p.policy,
+            value(p.mean),
+            if is_best { ", the highest".to_owned() } else { format!(", {} to the best {}", signed(p.minus_best.mean), range(&p.minus_best)) }
+        );
+        let _ = write!(
+            svg,
+            "<circle class=\"{class}\" cx=\"{cx:.1}\" cy=\"{:.1}\" r=\"4\"/><text x=\"{cx:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             <rect class=\"hit\" x=\"{:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{:.1}\"><title>{}</title></rect>",
+            y(p.mean),
+            base + 12.0,
+            escape(&p.policy.to_string()),
+            cx - 12.0,
+            24.0,
+            base - top,
+            escape(&title)
+        );
+    }
+    let _ = write!(
+        svg,
+        "<text x=\"0\" y=\"{0}\">nDCG@10</text><text x=\"{1}\" y=\"{0}\" text-anchor=\"middle\">threshold τ</text></svg>",
+        h - 4.0,
+        (left + w - right) / 2.0 + 20.0
+    );
+    svg
+}
+
+pub(super) fn range(i: &Interval) -> String {
+    format!("[{}, {}]", signed(i.low), signed(i.high))
+}
+
+/// Languages × policies: how far each policy is below the language's best.
+pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
+    let (left, top, row, h_gap) = (110.0, 24.0, 24.0, 4.0);
+    let columns = cells.first().map_or(0, |c| c.policies.len());
+    let width = 96.0;
+    let (w, h) = (left + width * columns as f64 + 4.0, top + (row + h_gap) * cells.len() as f64 + 4.0);
+    let worst = cells.iter().flat_map(|c| &c.policies).map(|p| -p.minus_best.mean).fold(1e-9, f64::max);
+    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by language and policy\">");
+    if let Some(first) = cells.first() {
+        for (j, p) in first.policies.iter().enumerate() {
+            let x = left + width * (j as f64 + 0.5);
+            let _ = write!(svg, "<text class=\"strong\" x=\"{x}\" y=\"14\" text-anchor=\"middle\">τ = {}</text>", escape(&p.policy.to_string()));
+        }
+    }
+    for (i, c) in cells.iter().enumerate() {
+        let y = top + (row + h_gap) * i as f64;
+        let _ = write!(svg, "<text class=\"strong\" x=\"0\" y=\"{}\">{}</text>", y + 16.0, escape(&name(&c.query_lang)));
+        for (j, p) in c.policies.iter().enumerate() {
+            let x = left + width * j as f64;
+            let depth = 0.08 + 0.47 * (1.0 + p.minus_best.mean / worst).clamp(0.0, 1.0);
+            let (best, equal) = (p.policy == c.tau_best, c.tau_equivalent.contains(&p.policy));
+            let mark = if best { " ★" } else if equal { " ≈" } else { "" };
+            let _ = write!(
+                svg,
+                "<g><rect class=\"heat\" fill-opacity=\"{depth:.2}\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{row}\" rx=\"3\"/>\
+                 <text class=\"strong\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}{mark}</text>",
+                width - 4.0,
+                x + width / 2.0 - 2.0,
+                y + 16.0,
+                value(p.mean)
+            );
+            if p.policy == c.tau_chosen {
+                let _ = write!(svg, "<rect class=\"frame\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{row}\" rx=\"3\"/>", width - 4.0);
+            }
+            let title = format!(
+                "{}, τ = {}: {}; {} to the best {}; best in {:.0} % of resamples",
+                name(&c.query_lang), p.policy, value(p.mean), signed(p.minus_best.mean), range(&p.minus_best), p.best_share * 100.0
+            );
+            let _ = write!(svg, "<title>{}</title></g>", escape(&title));
+        }
+    }
+    svg + "</svg>"
+}
+
+/// Shares of positives, negatives and left-out judgments under each policy.
+pub(super) fn balance(cell: &Cell) -> String {
+    let (w, left, row) = (460.0, 60.0, 26.0);
+    let h = row * cell.policies.len() as f64 + 22.0;
+    let inner = w - left - 8.0;
+    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"class balance by policy\">");
+    for (i, p) in cell.policies.iter().enumerate() {
+        let y = row * i as f64 + 2.0;
+        let _ = write!(svg, "<text class=\"strong\" x=\"0\" y=\"{}\">τ = {}</text>", y + 15.0, escape(&p.policy.to_string()));
+        let whole = (p.positives + p.negatives + p.dropped).max(1) as f64;
+        let mut x = left;
+        for (class, what, n) in [("pos", "positives", p.positives), ("drop", "left out", p.dropped), ("neg", "negatives", p.negatives)] {
+            let share = n as f64 / whole;
+            let width = inner * share;
+            let _ = write!(
+                svg,
+                "<g><rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"20\"/><title>τ = {}: {n} {what}, {:.1} %</title></g>",
+                escape(&p.policy.to_string()),
+                share * 100.0
+            );
+            x += width;
+        }
+    }
+    for (share, anchor) in [(0.0, "start"), (0.5, "middle"), (1.0, "end")] {
+        let _ = write!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{:.0} %</text>", left + inner * share, h - 6.0, share * 100.0);
+    }
+    svg + "</svg>"
+}
+
+/// Systems on test as dots with intervals.
+pub(super) fn forest(rows: &[(String, f64, [f64; 2], String)]) -> String {
+    let (w, left, right, row) = (560.0, 130.0, 60.0, 24.0);
+    let h = row * rows.len() as f64 + 34.0;
+    let (low, high) = rows.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), r| (lo.min(r.2[0]), hi.max(r.2[1])));
+    let (low, high) = ((low - 0.02).max(0.0), high + 0.01);
+    let x = |v: f64| left + (w - left - right) * (v - low) / (high - low).max(1e-9);
+    let base = row * rows.len() as f64 + 4.0;
+    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on test by system\">");
+    for t in ticks(low, high) {
+        let _ = write!(
+            svg,
+            "<line class=\"gridline\" x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{base}\"/><text x=\"{0:.1}\" y=\"{1}\" text-anchor=\"middle\">{2}</text>",
+            x(t),
+            base + 13.0,
+            value(t).trim_end_matches('0')
+        );
+    }
+    for (i, (name, mean, ci, title)) in rows.iter().enumerate() {
+        let y = row * i as f64 + 14.0;
+        let class = if name == "calibrated" { "best" } else { "mean" };
+        let _ = write!(
+            svg,
+            "<g><text class=\"strong\" x=\"0\" y=\"{}\">{}</text>\
+             <line class=\"whisker\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{y}\" y2=\"{y}\"/><circle class=\"{class}\" cx=\"{:.1}\" cy=\"{y}\" r=\"4.5\"/>\
+             <text class=\"strong\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
+             <rect class=\"hit\" x=\"0\" y=\"{}\" width=\"{w}\" height=\"{row}\"/><title>{}</title></g>",
+            y + 4.0,
+            escape(name),
+            x(ci[0]),
+            x(ci[1]),
+            x(*mean),
+            w - 4.0,
+            y + 4.0,
+            value(*mean),
+            y - row / 2.0,
+            escape(title)
+        );
+    }
+    let _ = write!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">nDCG@10 on test</text></svg>", (left + w - right) / 2.0, h - 5.0);
+    svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(value(0.4117), ".412");
+        assert_eq!(value(1.0), "1.000");
+        assert_eq!(signed(-0.0131), "−.013");
+        assert_eq!(signed(0.0131), "+.013");
+        assert_eq!(signed(-0.0001), "±.000");
+        assert_eq!(ticks(0.21, 0.34).map(value).collect::<Vec<_>>(), [".250", ".300"]);
+        assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
+    }
+}

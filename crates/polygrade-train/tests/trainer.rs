@@ -1,0 +1,106 @@
+//! The trainer's promises: it learns, threads change no bit, and a resumed run equals the uninterrupted one.
+
+use polygrade_data::{Collection, Split};
+use polygrade_encoder::{NewStatic, NewStaticBase, StaticEncoder};
+use polygrade_eval::{Measure, Pool};
+use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
+use std::path::Path;
+
+struct Setting {
+    collection: Collection,
+    base: NewStaticBase,
+    texts: TokenizedCollection,
+    examples: Examples,
+}
+
+fn setting(projection: Option<usize>) -> Setting {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../collections/mini");
+    let collection = Collection::load(&dir).unwrap();
+    let langs: Vec<_> = collection.langs().into_iter().filter(|l| ["en", "sw"].contains(&l.as_str())).collect();
+    let texts: Vec<&str> = collection.passages.iter().map(|p| p.text.as_str()).collect();
+    let documents: Vec<u32> = (0..texts.len() as u32).collect();
+    let settings = NewStatic { vocab_size: 4000, dim: 48, projection, ..NewStatic::default() };
+    let base = NewStaticBase::new(&texts, &documents, &settings).unwrap();
+    let tokenized = TokenizedCollection::new(&collection, &base.encoder(1)).unwrap();
+    let policies = LabelPolicies::uniform(Policy::Threshold(2.0));
+    let examples =
+        Examples::new(&collection, &collection.graded(Split::Train), Scenario::Mixture, &langs, &policies);
+    Setting { collection, base, texts: tokenized, examples }
+}
+
+fn settings() -> Settings {
+    Settings { epochs: 3, ..Settings::default() }
+}
+
+fn parameters(e: &StaticEncoder) -> Vec<u32> {
+    let projection = e.projection.iter().flat_map(|p| &p.data);
+    e.table.data.iter().chain(&e.log_weights).chain(projection).map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn threads_and_their_number_change_no_bit() {
+    for projection in [None, Some(32)] {
+        let s = setting(projection);
+        let run = |threads: bool| {
+            let mut trainer = Trainer::new(s.base.encoder(7), &s.examples, &s.texts, settings(), threads);
+            trainer.run();
+            parameters(trainer.encoder())
+        };
+        let one = run(false);
+        for n in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+            assert!(pool.install(|| run(true)) == one, "{n} threads, projection {projection:?}");
+        }
+        let mut other = Trainer::new(s.base.encoder(8), &s.examples, &s.texts, settings(), false);
+        other.run();
+        assert!(parameters(other.encoder()) != one, "another seed gives another model");
+    }
+}
+
+#[test]
+fn a_resumed_run_equals_the_uninterrupted_one() {
+    let s = setting(Some(32));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    let new = |settings| Trainer::new(s.base.encoder(1), &s.examples, &s.texts, settings, true);
+    let mut whole = new(settings());
+    whole.run();
+    for stop in [1, 5, whole.total() - 1] {
+        let mut first = new(settings());
+        (0..stop).for_each(|_| assert!(first.next_step().is_some()));
+        first.save_checkpoint(&path).unwrap();
+        drop(first);
+        let mut second = new(settings());
+        second.resume(&path).unwrap();
+        assert_eq!(second.done(), stop);
+        second.run();
+        assert!(parameters(second.encoder()) == parameters(whole.encoder()), "stopped after {stop}");
+    }
+    let refused = new(Settings { rate: 0.5, ..settings() }).resume(&path).unwrap_err();
+    assert_eq!(refused.exit_code(), 1);
+    std::fs::write(&path, b"garbage").unwrap();
+    assert_eq!(new(settings()).resume(&path).unwrap_err().exit_code(), 1);
+}
+
+#[test]
+fn training_improves_the_ranking_of_the_training_queries() {
+    let s = setting(None);
+    let graded = s.collection.graded(Split::Train);
+    let langs = s.collection.langs();
+    let queries = queries_in(&s.collection, &graded, &langs[2..3]);
+    let ndcg = |e: &StaticEncoder| {
+        let rankings = evaluate(e, &s.collection, &s.texts, &queries, &[Pool::Same], 10, true).remove(0);
+        let values = rankings.values(&Measure::Ndcg(Some(10)), &s.collection, &graded, &Pool::Same);
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    let untrained = s.base.encoder(1);
+    let mut trainer = Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true);
+    let mut losses = Vec::new();
+    while let Some(report) = trainer.next_step() {
+        losses.push(report.loss);
+    }
+    assert!(losses.last() < losses.first(), "{losses:?}");
+    let (before, after) = (ndcg(&untrained), ndcg(trainer.encoder()));
+    assert!(after > before + 0.2, "{before} → {after}");
+}
