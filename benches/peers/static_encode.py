@@ -9,16 +9,17 @@ What    `polygrade encode`, SentenceTransformer(DIR).encode(texts, batch_size=25
         it model2vec is left out, as it does not apply one.
 Corpus  collections/mini/corpus.jsonl (7200 passages, ten languages), over and over, up to N lines (72,000).
 How     Each repetition runs every system once, in a fresh process, in an order that turns by one each time;
-        reported are medians over the repetitions. A repetition is repeated whole when other processes took
-        more than --max-other cores during any of its runs, whatever its times; such repetitions are counted. Timed is load of the model + reading the jsonl + encoding
+        reported are medians over the repetitions. Timed is load of the model + reading the jsonl + encoding
         + writing the .npy: of polygrade the whole process, from start to exit; of the Python libraries both
         the whole process and the work without the start of Python and the imports ("work"), which is the
-        kinder figure. CPU time is user + system of the process. Peak memory is the kernel's ru_maxrss of the process. One untimed run of each comes
-        first, so that all find the files in the page cache. At the end the vectors are compared: on each
-        text of the corpus once, absolute differences.
+        kinder figure. CPU time is user + system of the process, peak memory its ru_maxrss. One untimed run
+        of each comes first, so that all find the files in the page cache. At the end the vectors are
+        compared: on each text of the corpus once, absolute differences.
+Noise   A repetition starts when other processes take under --max-other cores, and is repeated whole when
+        they took more during any of its runs, whatever its times. After --patience seconds repetitions
+        count all the same; how many were repeated and how many were disturbed is printed.
 
-Versions: tools/requirements-static.txt. Exit status: 0 when the vectors agree, 1 when they do not,
-2 when the machine was never quiet.
+Versions: tools/requirements-static.txt. Exit status: 0 when the vectors agree, 1 when they do not.
 """
 
 from __future__ import annotations
@@ -87,6 +88,14 @@ def run(command: list[str]) -> tuple[dict, str]:
     return {"process": seconds, "cpu": cpu_seconds, "mib": usage.ru_maxrss / 1024, "other": other}, text
 
 
+def wait_for_quiet(cores: float, until: float) -> None:
+    while time.monotonic() < until:
+        busy = machine_busy()
+        time.sleep(3)
+        if (machine_busy() - busy) / 3 <= cores:
+            return
+
+
 def repeat_corpus(corpus: Path, lines: int, path: Path) -> int:
     """Writes the corpus over and over; gives the number of lines before it repeats."""
     with open(corpus, encoding="utf-8") as fh:
@@ -117,7 +126,7 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=72_000)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--max-other", type=float, default=0.2, help="cores that others may take (0.2)")
-    parser.add_argument("--attempts", type=int, default=40, help="repetitions to start at most, repeated ones included")
+    parser.add_argument("--patience", type=float, default=1800.0, help="seconds to insist on a quiet machine (1800)")
     parser.add_argument("--json", type=Path, help="write every measurement here too")
     args = parser.parse_args()
     if args.texts < 1 or args.repetitions < 1:
@@ -147,10 +156,11 @@ def main() -> int:
             run(command(system))
         measured: dict[str, list[dict]] = {system: [] for system in systems}
         repeated = []
-        done = 0
-        for attempt in range(args.attempts):
-            if done == args.repetitions:
-                break
+        disturbed = 0
+        patience_ends = time.monotonic() + args.patience
+        while len(measured[systems[0]]) < args.repetitions:
+            done = len(measured[systems[0]])
+            wait_for_quiet(args.max_other, patience_ends)
             turn = done % len(systems)
             figures = {}
             for system in systems[turn:] + systems[:turn]:
@@ -162,21 +172,17 @@ def main() -> int:
                     f"CPU {row['cpu']:7.2f} s, others {row['other']:.2f} cores",
                     flush=True,
                 )
-                if row["other"] > args.max_other:
+                if row["other"] > args.max_other and time.monotonic() < patience_ends:
                     break
-            if len(figures) < len(systems) or any(row["other"] > args.max_other for row in figures.values()):
+            noisy = any(row["other"] > args.max_other for row in figures.values())
+            if len(figures) < len(systems) or (noisy and time.monotonic() < patience_ends):
                 print("    disturbed: repeated", flush=True)
                 repeated.append(figures)
-                time.sleep(10)
                 continue
-            done += 1
+            disturbed += noisy
             for system in systems:
                 measured[system].append(figures[system])
-        if done < args.repetitions:
-            print(f"only {done} undisturbed repetitions in {args.attempts}; the machine is too busy")
-            if done == 0:
-                return 2
-        print(f"{done} repetitions, {len(repeated)} repeated because others took over {args.max_other} cores")
+        print(f"{args.repetitions} repetitions, {disturbed} of them disturbed; {len(repeated)} others were repeated")
 
         def median(system: str, key: str) -> float:
             return statistics.median(m[key] for m in measured[system])

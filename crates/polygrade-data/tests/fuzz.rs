@@ -11,14 +11,49 @@ use polygrade_data::import::{Format, Options};
 use polygrade_data::{Collection, Error, Result, Split, profile};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::FileFailurePersistence;
 
 /// What readers stumble over: numbers at the edges, JSON's and csv's signs, white space of all kinds.
 const TOKENS: &[&[u8]] = &[
-    b"NaN", b"-1", b"1e39", b"inf", b"-0", b"99999999999999999999", b"0.0000001", b"null", b"\"\"", b"\"", b"[", b"]",
-    b"{", b"}", b",", b":", b"\t", b"\r", b"\n", b"\r\n", b"\n\n", b" ", b"#", b"\0", b"\xff", b"\xef\xbb\xbf",
-    b"\xe2\x80\xa8", b"\\ud800", b"\\u0000", b"und", b"zh-Hant", b"_id", b"text", b"lang", b"q1", b"d1", b"Q0", b"\x1f\x8b",
-    b"\x28\xb5\x2f\xfd", b"PAR1",
+    b"NaN",
+    b"-1",
+    b"1e39",
+    b"inf",
+    b"-0",
+    b"99999999999999999999",
+    b"0.0000001",
+    b"null",
+    b"\"\"",
+    b"\"",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b",",
+    b":",
+    b"\t",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\n\n",
+    b" ",
+    b"#",
+    b"\0",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\xe2\x80\xa8",
+    b"\\ud800",
+    b"\\u0000",
+    b"und",
+    b"zh-Hant",
+    b"_id",
+    b"text",
+    b"lang",
+    b"q1",
+    b"d1",
+    b"Q0",
+    b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
+    b"PAR1",
 ];
 
 #[derive(Debug, Clone)]
@@ -128,7 +163,8 @@ fn import(format: Format, files: &Files, options: &Options) {
     match checked(place.try_import(format, options)) {
         None => place.assert_nothing_left(),
         Some(summary) => {
-            let c = Collection::load(&place.out()).unwrap_or_else(|e| panic!("imported, but does not load: {e}"));
+            let c =
+                Collection::load(&place.out()).unwrap_or_else(|e| panic!("imported, but does not load: {e}"));
             let found = (c.passages.len(), c.queries.len(), judgments(&c));
             assert_eq!((summary.passages, summary.queries, summary.judgments), found);
             place.assert_no_litter();
@@ -157,13 +193,7 @@ fn native(files: &Files) {
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("POLYGRADE_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/fuzz.txt");
-    ProptestConfig {
-        cases,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
-        ..ProptestConfig::default()
-    }
+    common::fuzz_config(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/fuzz.txt"))
 }
 
 fn options(skip_invalid: bool, english: bool) -> Options {

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 fn passages(c: &Collection) -> Vec<(&str, Option<&str>, &str, &str, Option<&str>)> {
     let all = c.passages.iter();
-    all.map(|p| (p.id.as_str(), p.title.as_deref(), p.text.as_str(), p.lang.as_str(), p.group.as_deref())).collect()
+    all.map(|p| (p.id.as_str(), p.title.as_deref(), p.text.as_str(), p.lang.as_str(), p.group.as_deref()))
+        .collect()
 }
 
 fn queries(c: &Collection) -> Vec<(&str, &str, &str, Option<&str>)> {
@@ -23,19 +24,18 @@ fn triples(rows: &[(&str, &str, f32)]) -> Vec<(String, String, f32)> {
     rows.iter().map(|(q, p, g)| (q.to_string(), p.to_string(), *g)).collect()
 }
 
-/// (language, text) of all passages, or of all queries.
+/// (language, text) of all passages.
 fn passage_texts(c: &Collection) -> Vec<(&str, &str)> {
     c.passages.iter().map(|p| (p.lang.as_str(), p.text.as_str())).collect()
-}
-
-fn query_texts(c: &Collection) -> Vec<(&str, &str)> {
-    c.queries.iter().map(|q| (q.lang.as_str(), q.text.as_str())).collect()
 }
 
 #[test]
 fn beir() {
     let c = Place::of(&common::beir()).import(Format::Beir, &in_english());
-    assert_eq!(passages(&c), [("d1", Some("Foxes"), "A fox runs.", "en", None), ("2", None, "A dog.", "en", None)]);
+    assert_eq!(
+        passages(&c),
+        [("d1", Some("Foxes"), "A fox runs.", "en", None), ("2", None, "A dog.", "en", None)]
+    );
     assert_eq!(queries(&c), [("q1", "Who runs?", "en", None), ("q2", "A dog?", "en", None)]);
     assert_eq!(graded(&c, Split::Train), triples(&[("q1", "2", 0.0), ("q1", "d1", 3.0)]));
     assert_eq!(graded(&c, Split::Dev), triples(&[("q2", "2", 2.0)]));
@@ -170,7 +170,10 @@ fn mteb_in_two_languages_with_numbers_for_ids() {
         place.put(&format!("{tag}-qrels/dev-00000-of-00001.parquet"), &common::parquet(&columns));
     }
     let c = place.import(Format::Mteb, &Options::default());
-    assert_eq!(passages(&c), [("de:1", None, "Ein Fuchs.", "de", None), ("en:1", None, "A fox.", "en", None)]);
+    assert_eq!(
+        passages(&c),
+        [("de:1", None, "Ein Fuchs.", "de", None), ("en:1", None, "A fox.", "en", None)]
+    );
     assert_eq!(queries(&c), [("de:1", "Wer?", "de", None), ("en:1", "Who?", "en", None)]);
     assert_eq!(graded(&c, Split::Dev), triples(&[("de:1", "de:1", 3.0), ("en:1", "en:1", 1.0)]));
 }
@@ -254,7 +257,10 @@ fn pairs_move_to_a_scale_from_zero() {
 fn pairs_in_parallel_joined_by_a_column() {
     let place = Place::with(&[
         ("en.txt", "pair_ID\tA_en\tB_en\tscore\n7\tA fox.\tAn animal.\t4\n9\tA dog.\tA cat.\t1\n"),
-        ("both.txt", "pair_ID\tA_de\tB_de\tscore\n9\tEin Hund.\tEine Katze.\t1\n7\tEin Fuchs.\tEin Tier.\t4\n"),
+        (
+            "both.txt",
+            "pair_ID\tA_de\tB_de\tscore\n9\tEin Hund.\tEine Katze.\t1\n7\tEin Fuchs.\tEin Tier.\t4\n",
+        ),
     ]);
     let parse = |tag: &str, name: &str, columns: &str| {
         Source::parse(&format!("{tag}={}:{columns}", place.file(name).display())).unwrap()
@@ -283,8 +289,10 @@ fn pairs_in_parallel_joined_by_a_column() {
 
 #[test]
 fn pairs_in_parallel_by_row() {
-    let place =
-        Place::with(&[("x-de-dev.csv", "Ein Fuchs,Ein Tier,4\nEin Hund,Eine Katze,1\n"), ("x-en-dev.csv", "A fox,An animal,4\nA dog,A cat,1\n")]);
+    let place = Place::with(&[
+        ("x-de-dev.csv", "Ein Fuchs,Ein Tier,4\nEin Hund,Eine Katze,1\n"),
+        ("x-en-dev.csv", "A fox,An animal,4\nA dog,A cat,1\n"),
+    ]);
     let c = place.import(Format::Pairs, &Options { parallel: true, ..Options::default() });
     let groups: Vec<_> = c.passages.iter().map(|p| (p.text.as_str(), p.group.as_deref().unwrap())).collect();
     let want = [("Ein Tier", "pdev1"), ("Eine Katze", "pdev2"), ("An animal", "pdev1"), ("A cat", "pdev2")];
@@ -332,7 +340,8 @@ fn compressed_sources_and_repeated_imports_give_the_same_bytes() {
 fn compressed_collections_load_the_same() {
     let place = Place::of(&common::native());
     let plain = Collection::load(&place.src()).unwrap();
-    for files in [packed(&common::native(), "gz", common::gz), packed(&common::native(), "zst", common::zst)] {
+    for files in [packed(&common::native(), "gz", common::gz), packed(&common::native(), "zst", common::zst)]
+    {
         assert_same(&Collection::load(&Place::of(&files).src()).unwrap(), &plain);
     }
 }
@@ -458,9 +467,8 @@ fn any_collection() -> impl Strategy<Value = Collection> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(common::fuzz_config(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/round_trips.txt")))]
 
-    /// Two exports, and the native layout itself as the importer writes it.
     #[test]
     fn any_valid_collection_comes_back(c in any_collection()) {
         assert_same(&through(&c, ExportFormat::Beir, Format::Beir, &Options::default()), &c);

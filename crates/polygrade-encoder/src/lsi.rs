@@ -87,9 +87,10 @@ fn orthonormalize(y: &mut Matrix) {
                 let f = done[i];
                 row[i..].iter_mut().zip(&done[i..]).for_each(|(x, a)| *x -= f * a);
             }
-            // Fewer documents than columns leave directions without content; they must not blow up.
-            let pivot = row[i].max(largest * 1e-12).max(f64::MIN_POSITIVE).sqrt();
+            // Fewer documents than columns leave directions that hold only rounding: they become zero.
+            let pivot = if row[i] > largest * 1e-9 { row[i].sqrt() } else { f64::INFINITY };
             row[i..].iter_mut().for_each(|x| *x /= pivot);
+            row[i] = pivot;
         }
         y.data.par_chunks_mut(k).for_each_init(
             || vec![0f64; k],
@@ -142,6 +143,14 @@ mod tests {
         // Joined documents tie words that never meet: translations.
         let t = table(&bags, &[0, 1, 2, 0, 1, 2], 6, 3, 1);
         assert!(dot(t.row(0), t.row(3)) > 0.99 && dot(t.row(1), t.row(4)) > 0.99);
+    }
+
+    #[test]
+    fn more_columns_than_documents_stay_finite() {
+        let mut bags = Bags::new();
+        [&[0u32, 1][..], &[1, 2], &[]].iter().for_each(|t| bags.push(t));
+        let t = table(&bags, &[0, 0, 1], 4, 8, 1);
+        assert!(t.data.iter().all(|v| v.abs() <= 1.0), "{t:?}");
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Measure {
             Measure::Ndcg(cut) => {
                 let k = cut.unwrap_or(usize::MAX);
                 let gains = |grades: &mut dyn Iterator<Item = f32>| -> f64 {
-                    grades.enumerate().map(|(i, g)| f64::from(g.max(0.0)) * discount(i + 1)).sum()
+                    // Not `sum`, whose value for nothing is -0.
+                    grades.enumerate().fold(0.0, |sum, (i, g)| sum + f64::from(g.max(0.0)) * discount(i + 1))
                 };
                 let mut ideal: Vec<f32> = judged.iter().copied().filter(|g| *g > 0.0).collect();
                 ideal.sort_by(|a, b| b.total_cmp(a));

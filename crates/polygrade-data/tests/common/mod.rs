@@ -5,6 +5,7 @@
 use polygrade_data::import::{self, Format, Options, Source};
 use polygrade_data::write::Summary;
 use polygrade_data::{Collection, Error, Lang, Problem, Result, Split};
+use proptest::test_runner::{Config as ProptestConfig, FailurePersistence, FileFailurePersistence};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -76,7 +77,8 @@ impl Place {
     }
 
     pub(crate) fn import_from(&self, format: Format, sources: &[Source], options: &Options) -> Collection {
-        let summary = self.try_import_from(format, sources, options).unwrap_or_else(|e| panic!("{format:?}: {e}"));
+        let summary =
+            self.try_import_from(format, sources, options).unwrap_or_else(|e| panic!("{format:?}: {e}"));
         let collection = Collection::load(&self.out()).unwrap();
         let judgments: usize = Split::ALL.iter().map(|s| collection.judgments(*s).len()).sum();
         let found = (collection.passages.len(), collection.queries.len(), judgments);
@@ -244,7 +246,10 @@ fn files(list: &[(&str, &str)]) -> Files {
 /// A native collection.
 pub(crate) fn native() -> Files {
     files(&[
-        ("collection.toml", "name = \"small\"\nlicence = \"MIT\"\nsource = \"made up\"\n\n[grades]\nmax = 3.0\n"),
+        (
+            "collection.toml",
+            "name = \"small\"\nlicence = \"MIT\"\nsource = \"made up\"\n\n[grades]\nmax = 3.0\n",
+        ),
         (
             "corpus.jsonl",
             "{\"_id\":\"d1\",\"title\":\"Foxes\",\"text\":\"A fox runs.\",\"lang\":\"en\",\"group\":\"g1\"}\n\
@@ -275,7 +280,10 @@ pub(crate) fn beir() -> Files {
 
 pub(crate) fn trec() -> Files {
     files(&[
-        ("corpus.jsonl", "{\"docid\":\"d1\",\"title\":\"T\",\"text\":\"A fox.\"}\n{\"docid\":\"d2\",\"text\":\"A dog.\"}\n"),
+        (
+            "corpus.jsonl",
+            "{\"docid\":\"d1\",\"title\":\"T\",\"text\":\"A fox.\"}\n{\"docid\":\"d2\",\"text\":\"A dog.\"}\n",
+        ),
         ("topics.en.tsv", "1\tWho runs?\n2\tWho barks?\n"),
         ("qrels.train.txt", "1 0 d1 3\n1 0 d2 1\n"),
         ("qrels.test.txt", "2 0 d2 2\n"),
@@ -295,7 +303,10 @@ pub(crate) fn miracl() -> Files {
 
 pub(crate) fn tevatron_new() -> Files {
     files(&[
-        ("corpus.jsonl", "{\"docid\":\"1\",\"document_text\":\"A fox.\"}\n{\"docid\":2,\"document_text\":\"A dog.\"}\n"),
+        (
+            "corpus.jsonl",
+            "{\"docid\":\"1\",\"document_text\":\"A fox.\"}\n{\"docid\":2,\"document_text\":\"A dog.\"}\n",
+        ),
         (
             "train.jsonl",
             "{\"query_id\":\"7\",\"query_text\":\"Who runs?\",\"positive_document_ids\":[\"1\"],\
@@ -324,7 +335,10 @@ pub(crate) fn flagembedding() -> Files {
 
 pub(crate) fn flagembedding_evaluation() -> Files {
     files(&[
-        ("corpus.jsonl", "{\"id\":\"d1\",\"title\":\"T\",\"text\":\"A fox.\"}\n{\"id\":\"d2\",\"text\":\"A dog.\"}\n"),
+        (
+            "corpus.jsonl",
+            "{\"id\":\"d1\",\"title\":\"T\",\"text\":\"A fox.\"}\n{\"id\":\"d2\",\"text\":\"A dog.\"}\n",
+        ),
         ("dev_queries.jsonl", "{\"id\":\"q1\",\"text\":\"Who runs?\"}\n"),
         ("test_queries.jsonl", "{\"id\":\"q2\",\"text\":\"Who barks?\"}\n"),
         ("dev_qrels.jsonl", "{\"qid\":\"q1\",\"docid\":\"d1\",\"relevance\":2}\n"),
@@ -374,7 +388,10 @@ pub(crate) fn squad() -> Files {
 pub(crate) fn pairs() -> Files {
     files(&[
         ("sick-en-train.csv", "A fox runs.,A fox is running.,4.5\n\"A dog, barking.\",A cat.,1\n"),
-        ("sick-en-test.tsv", "pair\tsentence_A\tsentence_B\trelatedness_score\n1\tA \"crow\".\tA bird.\t3.2\n"),
+        (
+            "sick-en-test.tsv",
+            "pair\tsentence_A\tsentence_B\trelatedness_score\n1\tA \"crow\".\tA bird.\t3.2\n",
+        ),
     ])
 }
 
@@ -389,6 +406,14 @@ pub(crate) fn topics() -> Files {
         )
     };
     vec![("en.jsonl".into(), line("en").into_bytes()), ("de.jsonl".into(), line("de").into_bytes())]
+}
+
+/// As many cases as `POLYGRADE_FUZZ_CASES` says; those that fail are kept in `kept` and run first.
+pub(crate) fn fuzz_config(kept: &'static str) -> ProptestConfig {
+    let cases = std::env::var("POLYGRADE_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
+    let failure_persistence: Option<Box<dyn FailurePersistence>> =
+        Some(Box::new(FileFailurePersistence::Direct(kept)));
+    ProptestConfig { cases, failure_persistence, ..ProptestConfig::default() }
 }
 
 /// Every format with a valid source.

@@ -1,0 +1,272 @@
+//! The program as users meet it: verbs, exit codes, files, and the promises about seeds, threads and resuming.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn mini() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../collections/mini")
+}
+
+fn command<S: AsRef<str>>(args: &[S]) -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_polygrade"));
+    c.args(args.iter().map(AsRef::as_ref));
+    c
+}
+
+fn run<S: AsRef<str>>(args: &[S]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn ok<S: AsRef<str> + std::fmt::Debug>(args: &[S]) -> String {
+    let out = run(args);
+    assert!(out.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn fails<S: AsRef<str> + std::fmt::Debug>(args: &[S], code: i32, words: &[&str]) {
+    let out = run(args);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(code), "{args:?}\n{text}");
+    words.iter().for_each(|w| assert!(text.contains(w), "{args:?} should say {w:?}:\n{text}"));
+}
+
+fn str(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Small settings, so that a model takes well under a second.
+const SMALL: [&str; 8] = ["--vocab-size", "3000", "--dim", "32", "--epochs", "2", "--langs", "en,sw"];
+
+#[test]
+fn every_verb_has_help_with_an_example() {
+    let help = ok(&["--help"]);
+    for verb in ["calibrate", "train", "eval", "search", "encode", "profile", "import", "export"] {
+        assert!(help.contains(verb), "{verb}");
+        let text = ok(&[verb, "--help"]);
+        assert!(text.contains("Example") && text.contains(&format!("polygrade {verb}")), "{verb}:\n{text}");
+        assert!(text.contains("--json") && text.contains("--threads"), "{verb}");
+    }
+}
+
+#[test]
+fn exit_codes_say_whose_fault_it_is() {
+    let mini = mini();
+    let mini = str(&mini);
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("none");
+    let out = dir.path().join("out");
+    fails(&["profile", str(&missing)], 1, &["does not exist"]);
+    fails(&["eval", str(&missing), mini], 1, &["no folder"]);
+    fails(&["nonsense"], 2, &["nonsense"]);
+    fails(&["train", mini, "--out", str(&out)], 2, &["--tau"]);
+    fails(&["train", mini, "--tau", "x", "--out", str(&out)], 2, &["band"]);
+    fails(&["train", mini, "--tau", "9", "--out", str(&out)], 2, &["no training query has a positive"]);
+    fails(&["train", mini, "--tau", "2", "--langs", "fr", "--out", str(&out)], 2, &["fr", "it has ar, de"]);
+    fails(&["train", mini, "--tau", "2", "--out", mini], 2, &["not empty"]);
+    fails(&["eval", "bm25", mini, "-m", "foo"], 2, &["no metric"]);
+    fails(&["eval", "bm25", mini, "--pool", "everything"], 2, &["no pool"]);
+    fails(&["import", "foo", mini, "--out", str(&out)], 2, &["no format", "squad"]);
+    fails(&["calibrate", mini, "--grid", "2:1", "--out", str(&out)], 2, &["--grid"]);
+    fails(&["profile", mini, "--threads", "0"], 2, &["--threads"]);
+    assert!(!out.exists());
+
+    let broken = dir.path().join("broken");
+    fs::create_dir_all(broken.join("qrels")).unwrap();
+    fs::write(broken.join("collection.toml"), "name = \"b\"\n[grades]\nmax = 3\n").unwrap();
+    fs::write(broken.join("corpus.jsonl"), "{\"_id\":\"d1\",\"text\":\"a\",\"lang\":\"en\"}\n{\"_id\":\n").unwrap();
+    fs::write(broken.join("queries.jsonl"), "{\"_id\":\"q1\",\"text\":\"a\",\"lang\":\"en\"}\n").unwrap();
+    fs::write(broken.join("qrels/test.tsv"), "query-id\tcorpus-id\tscore\nq1\td1\t7\nq1\td9\t1\n").unwrap();
+    let words = ["corpus.jsonl:2", "test.tsv:2", "off the scale", "test.tsv:3", "\"d9\"", "to mend it"];
+    fails(&["profile", str(&broken)], 1, &words);
+    fails(&["eval", "bm25", str(&broken)], 1, &words);
+}
+
+#[test]
+fn mini_is_what_its_source_gives() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/mini");
+    if !source.is_dir() {
+        eprintln!("skipped: {} is absent", source.display());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("mini");
+    ok(&["import", "topics", str(&source), "--scale", "0:3", "--out", str(&out)]);
+    for file in ["corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv"] {
+        assert!(fs::read(out.join(file)).unwrap() == fs::read(mini().join(file)).unwrap(), "{file}");
+    }
+}
+
+#[test]
+fn mini_splits_by_topic_with_every_domain_in_every_split() {
+    let profile: Value = serde_json::from_str(&ok(&["profile", str(&mini()), "--json"])).unwrap();
+    assert_eq!(profile["languages"].as_array().unwrap().len(), 10);
+    assert_eq!(profile["splits"], serde_json::json!({ "train": 8640, "dev": 2880, "test": 2880 }));
+    let mut topics = std::collections::BTreeMap::new();
+    for split in ["train", "dev", "test"] {
+        let text = fs::read_to_string(mini().join(format!("qrels/{split}.tsv"))).unwrap();
+        let mut domains = std::collections::BTreeSet::new();
+        for line in text.lines().skip(1) {
+            // LANG-DOMAIN-NN-qX
+            let parts: Vec<&str> = line.split('\t').next().unwrap().split('-').collect();
+            domains.insert(parts[1].to_owned());
+            let before = topics.insert(parts[1..3].join("-"), split);
+            assert!(before.is_none_or(|s| s == split), "{line} crosses splits");
+        }
+        assert_eq!(domains.len(), 12, "{split}");
+    }
+    assert_eq!(topics.len(), 120);
+}
+
+#[test]
+fn train_eval_encode_and_search_work_together() {
+    let mini = mini();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (model, run_file, npy) = (path("model"), path("run.trec"), path("x.npy"));
+    let args = [&["train", str(&mini), "--tau", "2", "--out", str(&model), "--json"][..], &SMALL].concat();
+    let trained: Value = serde_json::from_str(&ok(&args)).unwrap();
+    let card = fs::read_to_string(model.join("README.md")).unwrap();
+    assert!(card.contains("default = \"2\"") && card.contains("mixture"));
+
+    let args = ["eval", str(&model), str(&mini), "--split", "dev", "--langs", "en,sw", "--json", "--run", str(&run_file)];
+    let eval: Value = serde_json::from_str(&ok(&args)).unwrap();
+    let (a, b) = (eval["macro_mean"]["nDCG@10"].as_f64().unwrap(), trained[0]["dev_ndcg_10"].as_f64().unwrap());
+    assert!((a - b).abs() < 1e-9, "the same model and queries: {a} {b}");
+    // What was written to disk gives the same figures as what was in memory.
+    let run = polygrade_eval::run::read(&run_file).unwrap();
+    let collection = polygrade_data::Collection::load(&mini).unwrap();
+    let graded = collection.graded(polygrade_data::Split::Dev);
+    let (mut sum, mut n) = (0.0, 0.0);
+    for (q, query) in collection.queries.iter().enumerate() {
+        let Some(ranking) = run.get(&query.id) else { continue };
+        let place = |id: &str| collection.passages.iter().position(|p| p.id == id).unwrap() as u32;
+        let ranked = ranking.iter().map(|(id, _)| place(id));
+        let pool = polygrade_eval::Pool::Same;
+        let topic = polygrade_eval::pool::topic(&collection, &graded, &pool, q as u32, ranked);
+        sum += polygrade_eval::Measure::Ndcg(Some(10)).of(&topic);
+        n += 1.0;
+    }
+    assert!((a - sum / n).abs() < 1e-9, "{a} {}", sum / n);
+
+    ok(&["encode", str(&model), str(&mini.join("queries.jsonl")), "--out", str(&npy), "--query"]);
+    let bytes = fs::read(&npy).unwrap();
+    assert!(bytes.starts_with(b"\x93NUMPY\x01\x00") && bytes.len() == 128 + 2400 * 32 * 4);
+    assert!(String::from_utf8_lossy(&bytes[..128]).contains("'shape': (2400, 32)"));
+    assert_eq!(fs::read_to_string(path("x.ids.txt")).unwrap().lines().count(), 2400);
+
+    let query = "how high should my desk be for typing without shoulder pain";
+    let found: Value = serde_json::from_str(&ok(&["search", str(&model), str(&mini), query, "--json", "-k", "7200"])).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 7200);
+    assert!(found.as_array().unwrap().iter().any(|f| f["grade"].is_number()), "a judged query shows grades");
+    assert!(ok(&["search", str(&model), str(&mini), query, "--langs", "sw"]).contains("sw-"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_at_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let mini = mini();
+    let bytes: Vec<(Vec<u8>, Vec<u8>)> = ["1", "2", "2"]
+        .iter()
+        .enumerate()
+        .map(|(i, threads)| {
+            let out = dir.path().join(i.to_string());
+            let args = ["train", str(&mini), "--tau", "1", "--out", str(&out), "--threads", threads];
+            ok(&[&args[..], &SMALL].concat());
+            let read = |name: &str| fs::read(out.join(name)).unwrap();
+            (read("model.safetensors"), read("tokenizer.json"))
+        })
+        .collect();
+    assert!(bytes[0] == bytes[1] && bytes[1] == bytes[2]);
+}
+
+/// Starts a command, kills it as soon as `ready` holds, and says whether it was still running then.
+fn kill_when(args: &[String], ready: impl Fn() -> bool) -> bool {
+    let mut child = command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    while !ready() {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(started.elapsed() < Duration::from_secs(300), "{args:?} never got ready");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let running = child.try_wait().unwrap().is_none();
+    let _ = child.kill();
+    child.wait().unwrap();
+    running
+}
+
+#[test]
+fn a_killed_training_goes_on_to_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let mini = mini();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let args = |out: &Path| -> Vec<String> {
+        let own = ["train", str(&mini), "--tau", "2", "--save-steps", "1", "--out", str(out)];
+        own.iter().chain(&SMALL).map(|s| (*s).to_owned()).collect()
+    };
+    ok(&args(&whole));
+    let checkpoint = dir.path().join("cut.checkpoint");
+    let killed = kill_when(&args(&cut), || checkpoint.exists());
+    assert!(killed && !cut.exists() && checkpoint.exists(), "no half model is left");
+    ok(&args(&cut));
+    assert!(fs::read(whole.join("model.safetensors")).unwrap() == fs::read(cut.join("model.safetensors")).unwrap());
+    assert!(!checkpoint.exists());
+}
+
+/// A calibration without what depends on the clock and the command line.
+fn timeless(path: &Path) -> Value {
+    let mut value: Value = serde_json::from_slice(&fs::read(path.join("calibration.json")).unwrap()).unwrap();
+    value.as_object_mut().unwrap().remove("made");
+    for cell in value["cells"].as_array_mut().unwrap() {
+        for arm in cell["arms"].as_array_mut().unwrap() {
+            arm.as_object_mut().unwrap().remove("seconds");
+        }
+    }
+    value
+}
+
+#[test]
+fn a_killed_calibration_goes_on_to_the_same_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let mini = mini();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let args = |out: &Path, threads: &str| -> Vec<String> {
+        let own = ["calibrate", str(&mini), "--seeds", "2", "--grid", "1,2,0:3", "--out", str(out), "--threads", threads];
+        own.iter().chain(&SMALL).map(|s| (*s).to_owned()).collect()
+    };
+    ok(&args(&whole, "2"));
+    let finished = || fs::read_dir(cut.join("arms")).map_or(0, |d| d.filter(|e| is_json(e)).count());
+    for goal in [1, 4, 9] {
+        assert!(kill_when(&args(&cut, "2"), || finished() >= goal), "killed at {goal}");
+        assert!(!cut.join("calibration.json").exists());
+    }
+    let before = finished();
+    let out = run(&args(&cut, "1"));
+    assert!(out.status.success());
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains(&format!("{before} models were there")), "{said}");
+    assert_eq!(timeless(&whole), timeless(&cut));
+    let toml = |p: &Path| fs::read_to_string(p.join("calibrated.toml")).unwrap();
+    assert_eq!(toml(&whole), toml(&cut));
+    assert!(fs::read_to_string(cut.join("report.html")).unwrap().contains("</html>"));
+
+    // The labels it wrote are ones that training takes.
+    let (labels, model) = (cut.join("calibrated.toml"), dir.path().join("model"));
+    let own = ["train", str(&mini), "--labels", str(&labels), "--scenario", "monolingual", "--out", str(&model)];
+    ok(&[&own[..], &SMALL].concat());
+    assert!(model.join("sw/model.safetensors").is_file() && model.join("en/model.safetensors").is_file());
+
+    // Results of other settings are never mixed in.
+    let mut other = args(&cut, "1");
+    let epochs = other.iter().position(|a| a == "--epochs").unwrap();
+    other[epochs + 1] = "3".into();
+    fails(&other, 1, &["another collection, settings or version"]);
+}
+
+fn is_json(entry: &std::io::Result<fs::DirEntry>) -> bool {
+    entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|x| x == "json"))
+}
