@@ -129,7 +129,11 @@ impl Context<'_> {
         }
         let text = io::read_to_string(path)?;
         let result: ArmResult = serde_json::from_str(&text).map_err(|e| {
-            Error::input(At::file(path), format!("is no result of an arm: {e}"), "remove the file to run the arm again")
+            Error::input(
+                At::file(path),
+                format!("is no result of an arm: {e}"),
+                "remove the file to run the arm again",
+            )
         })?;
         if result.fingerprint != self.fingerprint {
             let what = "belongs to another collection, settings or version of polygrade";
@@ -178,7 +182,15 @@ impl Context<'_> {
         };
         let (dev, test) = (measure(Split::Dev), measure(Split::Test));
         let seconds = started.elapsed().as_secs_f64();
-        ArmResult { fingerprint: self.fingerprint.clone(), labels: describe(arm), steps, seconds, last_loss, dev, test }
+        ArmResult {
+            fingerprint: self.fingerprint.clone(),
+            labels: describe(arm),
+            steps,
+            seconds,
+            last_loss,
+            dev,
+            test,
+        }
     }
 
     /// One pool in a query's own language, or one for each language where queries cross to all others.
@@ -191,7 +203,13 @@ impl Context<'_> {
 
     /// Each query's value: its mean over the pools that it belongs to. A pool that holds no relevant passage
     /// for a query says nothing about it and is left out; a query without any is left out as well.
-    fn values(&self, scenario: Scenario, pools: &[Pool], rankings: &[Rankings], graded: &Graded) -> Vec<(Index, f64)> {
+    fn values(
+        &self,
+        scenario: Scenario,
+        pools: &[Pool],
+        rankings: &[Rankings],
+        graded: &Graded,
+    ) -> Vec<(Index, f64)> {
         let mut sums: BTreeMap<Index, (f64, f64)> = BTreeMap::new();
         for (pool, ranking) in pools.iter().zip(rankings) {
             let topics = ranking.topics(self.collection, graded, pool);

@@ -214,7 +214,9 @@ mod tests {
     fn values(means: [f64; 3], noise: f64) -> Vec<Values> {
         let rng = CounterRng::new(7);
         let one = |(i, m): (usize, f64)| {
-            let value = |s: u64, q: u64| m + rng.fork(q).normal(0) + noise * rng.fork(100 + s).fork(i as u64).normal(q);
+            let value = |s: u64, q: u64| {
+                m + rng.fork(q).normal(0) + noise * rng.fork(100 + s).fork(i as u64).normal(q)
+            };
             let by_seed = (0..2).map(|s| (0..40).map(|q| value(s, q)).collect()).collect();
             Values { queries: (0..40).collect(), by_seed }
         };
@@ -247,7 +249,8 @@ mod tests {
             group: group.map(Into::into),
         };
         let queries = vec![query("a", "en", Some("g")), query("b", "en", None), query("c", "sw", Some("g"))];
-        let meta = Meta { name: "t".into(), licence: "".into(), source: "".into(), grades: Scale::up_to(3.0) };
+        let meta =
+            Meta { name: "t".into(), licence: "".into(), source: "".into(), grades: Scale::up_to(3.0) };
         let collection = Collection::from_parts(meta, Vec::new(), queries, Default::default());
         let v = Values { queries: vec![0, 1, 2], by_seed: vec![vec![0.2, 0.4, 0.9]] };
         let joined = by_unit(&collection, &v);

@@ -182,12 +182,19 @@ impl Calibration {
 
     /// The label policies that were chosen, for `train --labels`.
     pub fn policies(&self) -> LabelPolicies {
-        let of = |scenario: Scenario| self.cells.iter().filter(move |c| c.scenario == scenario && c.query_lang != ALL);
+        let of = |scenario: Scenario| {
+            self.cells.iter().filter(move |c| c.scenario == scenario && c.query_lang != ALL)
+        };
         let scenarios = Scenario::ALL.into_iter().filter(|s| of(*s).next().is_some());
         let default = self.cells.first().map_or(Policy::Threshold(1.0), |c| c.tau_chosen);
         let mut rules = Vec::new();
         for scenario in scenarios {
-            let rule = |query_lang, policy| Rule { scenario: Some(scenario), query_lang, passage_lang: None, policy };
+            let rule = |query_lang, policy| Rule {
+                scenario: Some(scenario),
+                query_lang,
+                passage_lang: None,
+                policy,
+            };
             let overall = self.cells.iter().find(|c| c.scenario == scenario && c.query_lang == ALL);
             let usual = overall.map_or(default, |c| c.tau_chosen);
             let differing = of(scenario).filter(|c| c.tau_chosen != usual);
@@ -240,11 +247,19 @@ fn cell(
         for (seed, row) in plan.seeds.iter().zip(&values.by_seed) {
             let models = results.arms.iter().filter(|(name, _)| {
                 let (head, tail) = (format!("{}-", scenario.name()), format!("-{}", arm_tail(policy, *seed)));
-                let own = lang.is_none_or(|l| scenario != Scenario::Monolingual || **name == format!("{head}{l}{tail}"));
+                let own = lang.is_none_or(|l| {
+                    scenario != Scenario::Monolingual || **name == format!("{head}{l}{tail}")
+                });
                 name.starts_with(&head) && name.ends_with(&tail) && own
             });
             let (steps, seconds) = models.fold((0, 0.0), |(n, s), (_, r)| (n + r.steps, s + r.seconds));
-            arms.push(ArmRow { policy, seed: *seed, dev: plain_mean(std::slice::from_ref(row)), steps, seconds });
+            arms.push(ArmRow {
+                policy,
+                seed: *seed,
+                dev: plain_mean(std::slice::from_ref(row)),
+                steps,
+                seconds,
+            });
         }
     }
     let (runner_up, difference, ci) = match &c.runner_up {
@@ -273,7 +288,8 @@ fn cell(
 
 /// The end of an arm's name, as [`crate::plan::Arm::name`] makes it.
 fn arm_tail(policy: Policy, seed: u64) -> String {
-    let arm = crate::plan::Arm { scenario: Scenario::Mixture, lang: None, labels: ArmLabels::Policy(policy), seed };
+    let arm =
+        crate::plan::Arm { scenario: Scenario::Mixture, lang: None, labels: ArmLabels::Policy(policy), seed };
     arm.name().trim_start_matches("mixture-all-").to_owned()
 }
 
@@ -334,7 +350,9 @@ fn calibrated(
     results: &Results,
 ) -> Result<Values> {
     if let Some(policy) = choice.uniform() {
-        return gather(plan, collection, scenario, &ArmLabels::Policy(policy), None, &results.arms, |r| &r.test);
+        return gather(plan, collection, scenario, &ArmLabels::Policy(policy), None, &results.arms, |r| {
+            &r.test
+        });
     }
     if scenario != Scenario::Monolingual {
         let labels = ArmLabels::Calibrated(choice.policies(scenario));
@@ -350,7 +368,10 @@ fn calibrated(
     }
     rows.iter_mut().for_each(|r| r.sort_by_key(|(q, _)| *q));
     let queries = rows.first().map_or(Vec::new(), |r| r.iter().map(|(q, _)| *q).collect());
-    Ok(Values { queries, by_seed: rows.into_iter().map(|r| r.into_iter().map(|(_, v)| v).collect()).collect() })
+    Ok(Values {
+        queries,
+        by_seed: rows.into_iter().map(|r| r.into_iter().map(|(_, v)| v).collect()).collect(),
+    })
 }
 
 fn test_rows(
@@ -366,8 +387,10 @@ fn test_rows(
         // The same for every seed, so that differences are paired.
         by_seed: vec![bm25.iter().map(|(_, v)| *v).collect(); plan.seeds.len()],
     };
-    let of = |labels: &ArmLabels| gather(plan, collection, scenario, labels, None, &results.arms, |r| &r.test);
-    let mut systems: Vec<(String, Values)> = vec![("bm25".into(), bm25), ("untrained".into(), of(&ArmLabels::Untrained)?)];
+    let of =
+        |labels: &ArmLabels| gather(plan, collection, scenario, labels, None, &results.arms, |r| &r.test);
+    let mut systems: Vec<(String, Values)> =
+        vec![("bm25".into(), bm25), ("untrained".into(), of(&ArmLabels::Untrained)?)];
     for &policy in &plan.grid {
         systems.push((format!("tau={policy}"), of(&ArmLabels::Policy(policy))?));
     }
@@ -399,8 +422,9 @@ fn test_rows(
 }
 
 fn only(collection: &Collection, values: &Values, lang: &Lang) -> Values {
-    let keep: Vec<usize> =
-        (0..values.queries.len()).filter(|i| collection.queries[values.queries[*i] as usize].lang == *lang).collect();
+    let keep: Vec<usize> = (0..values.queries.len())
+        .filter(|i| collection.queries[values.queries[*i] as usize].lang == *lang)
+        .collect();
     Values {
         queries: keep.iter().map(|i| values.queries[*i]).collect(),
         by_seed: values.by_seed.iter().map(|row| keep.iter().map(|i| row[*i]).collect()).collect(),

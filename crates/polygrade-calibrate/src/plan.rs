@@ -43,8 +43,11 @@ impl Plan {
     /// Checks that the plan fits the collection.
     pub fn check(&self, collection: &Collection) -> Result<()> {
         let fault = |what: String| Err(Error::Usage(what));
-        if self.grid.is_empty() || self.seeds.is_empty() || self.scenarios.is_empty() || self.langs.is_empty() {
-            return fault("a calibration needs at least one policy, one seed, one scenario and one language".into());
+        if self.grid.is_empty() || self.seeds.is_empty() || self.scenarios.is_empty() || self.langs.is_empty()
+        {
+            return fault(
+                "a calibration needs at least one policy, one seed, one scenario and one language".into(),
+            );
         }
         for split in [Split::Train, Split::Dev, Split::Test] {
             if collection.judgments(split).is_empty() {
@@ -69,7 +72,9 @@ impl Plan {
             hash.update(text.as_bytes());
         };
         for p in &collection.passages {
-            [&p.id, &p.text, p.lang.as_str(), p.title.as_deref().unwrap_or(""), p.unit()].into_iter().for_each(&mut add);
+            [&p.id, &p.text, p.lang.as_str(), p.title.as_deref().unwrap_or(""), p.unit()]
+                .into_iter()
+                .for_each(&mut add);
         }
         for q in &collection.queries {
             [&q.id, &q.text, q.lang.as_str(), q.unit()].into_iter().for_each(&mut add);
@@ -109,7 +114,9 @@ impl Plan {
     /// The untrained encoder in each scenario, for comparison.
     pub fn untrained(&self) -> Vec<Arm> {
         let pairs = self.scenarios.iter().flat_map(|s| self.seeds.iter().map(move |seed| (*s, *seed)));
-        pairs.map(|(scenario, seed)| Arm { scenario, lang: None, labels: ArmLabels::Untrained, seed }).collect()
+        pairs
+            .map(|(scenario, seed)| Arm { scenario, lang: None, labels: ArmLabels::Untrained, seed })
+            .collect()
     }
 }
 

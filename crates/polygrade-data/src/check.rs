@@ -126,7 +126,10 @@ impl Checker {
             problem(format!("{kind} id {:?} is empty or holds white space", raw.id), fix);
         }
         if raw.text.trim().is_empty() && raw.title.as_deref().is_none_or(|t| t.trim().is_empty()) {
-            problem(format!("{kind} {:?} has an empty text", raw.id), "give it a text or remove it with its judgments");
+            problem(
+                format!("{kind} {:?} has an empty text", raw.id),
+                "give it a text or remove it with its judgments",
+            );
         }
         let lang = match &raw.lang {
             None => {

@@ -117,10 +117,12 @@ pub struct Graded {
 impl Graded {
     fn new(collection: &Collection, split: Split) -> Graded {
         let mut query_units = FxHashMap::default();
-        let query_unit = collection.queries.iter().map(|q| intern(&mut query_units, q.unit(), q.group.is_some()));
+        let query_unit =
+            collection.queries.iter().map(|q| intern(&mut query_units, q.unit(), q.group.is_some()));
         let query_unit: Vec<u32> = query_unit.collect();
         let mut passage_units = FxHashMap::default();
-        let passage_unit = collection.passages.iter().map(|p| intern(&mut passage_units, p.unit(), p.group.is_some()));
+        let passage_unit =
+            collection.passages.iter().map(|p| intern(&mut passage_units, p.unit(), p.group.is_some()));
         let passage_unit: Vec<u32> = passage_unit.collect();
         let mut members = vec![Vec::new(); passage_units.len()];
         for (i, &u) in passage_unit.iter().enumerate() {
@@ -144,8 +146,9 @@ impl Graded {
             }
         }
         let units_of = &graded.units_of;
-        graded.judged_queries =
-            (0..graded.query_unit.len() as Index).filter(|&q| units_of.contains_key(&graded.query_unit[q as usize])).collect();
+        graded.judged_queries = (0..graded.query_unit.len() as Index)
+            .filter(|&q| units_of.contains_key(&graded.query_unit[q as usize]))
+            .collect();
         graded
     }
 

@@ -53,7 +53,13 @@ fn file(dir: &Path, name: &str, fill: impl FnOnce(&mut BufWriter<File>) -> Resul
     out.flush().map_err(|e| Error::io(&path, e))
 }
 
-fn judgments(c: &Collection, dir: &Path, name: impl Fn(Split) -> String, header: &str, iteration: bool) -> Result<()> {
+fn judgments(
+    c: &Collection,
+    dir: &Path,
+    name: impl Fn(Split) -> String,
+    header: &str,
+    iteration: bool,
+) -> Result<()> {
     for split in Split::ALL.into_iter().filter(|s| !c.judgments(*s).is_empty()) {
         let name = name(split);
         file(dir, &name, |out| {
@@ -92,7 +98,8 @@ fn trec(c: &Collection, dir: &Path) -> Result<()> {
         c.passages.iter().try_for_each(|p| {
             let title = p.title.as_deref().unwrap_or("");
             let group = p.group.as_deref();
-            let record = json!({ "docid": p.id, "title": title, "text": p.text, "lang": p.lang, "group": group });
+            let record =
+                json!({ "docid": p.id, "title": title, "text": p.text, "lang": p.lang, "group": group });
             json_line(out, &record)
         })
     })?;

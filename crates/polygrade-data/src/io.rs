@@ -109,7 +109,11 @@ impl Lines {
             match read {
                 Ok(0) => self.done = true,
                 Ok(n) if n > MAX_LINE => {
-                    problems.push(self.at(), "the line is longer than 64 MiB", "check that this is a text file");
+                    problems.push(
+                        self.at(),
+                        "the line is longer than 64 MiB",
+                        "check that this is a text file",
+                    );
                     self.done = true;
                 }
                 Ok(_) => {
@@ -216,7 +220,8 @@ impl AtomicDir {
     /// Starts a folder. A target that exists and is not empty is refused: nothing written is ever lost.
     pub fn create(target: &Path) -> Result<Self> {
         if target.exists() {
-            let empty = target.is_dir() && fs::read_dir(target).map_err(|e| Error::io(target, e))?.next().is_none();
+            let empty =
+                target.is_dir() && fs::read_dir(target).map_err(|e| Error::io(target, e))?.next().is_none();
             if !empty {
                 return Err(Error::Usage(format!(
                     "{} exists and is not empty; choose another --out or remove it first",

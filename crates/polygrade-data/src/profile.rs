@@ -71,7 +71,7 @@ pub struct LangProfile {
 }
 
 /// Positives and negatives under one threshold.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ThresholdProfile {
     /// Grades at or above it are positives.
     pub threshold: f32,

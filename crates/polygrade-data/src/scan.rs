@@ -38,7 +38,11 @@ impl Files {
     /// Finds them, or says what is missing.
     pub fn of(dir: &Path) -> Result<Files> {
         if !dir.is_dir() {
-            let what = if dir.exists() { "is a file, expected the folder of a collection" } else { "does not exist" };
+            let what = if dir.exists() {
+                "is a file, expected the folder of a collection"
+            } else {
+                "does not exist"
+            };
             return Err(Error::input(At::file(dir), what, "give the folder that holds corpus.jsonl"));
         }
         let mut problems = Problems::default();

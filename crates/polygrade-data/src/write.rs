@@ -102,7 +102,11 @@ impl CollectionWriter {
         }
         if passages == 0 || queries == 0 || judgments == 0 {
             let what = format!("gave {passages} passages, {queries} queries and {judgments} judgments");
-            return Err(Error::input(At::file(Path::new(&meta.source)), what, "check the source and its format"));
+            return Err(Error::input(
+                At::file(Path::new(&meta.source)),
+                what,
+                "check the source and its format",
+            ));
         }
         let toml = toml::to_string(meta).map_err(|e| Error::Internal(e.to_string()))?;
         let path = self.dir.path().join("collection.toml");

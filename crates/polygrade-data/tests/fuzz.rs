@@ -3,6 +3,8 @@
 //! `POLYGRADE_FUZZ_CASES` sets the number of cases for each reader. Cases that once failed are kept in
 //! `proptest-regressions/fuzz.txt` and run first.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 mod common;
 
 use common::{Files, Place};

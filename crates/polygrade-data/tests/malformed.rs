@@ -1,5 +1,7 @@
 //! Each kind of fault is named with its file and line and a way to mend it, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 mod common;
 
 use common::{Files, Place, faults, graded, in_english, lang, source};

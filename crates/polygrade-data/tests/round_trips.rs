@@ -1,5 +1,7 @@
 //! Each format in, exactly; each export in again; the same bytes however the source is packed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 mod common;
 
 use common::{Files, Place, graded, graded_texts, in_english, lang, pairs_of, source};
@@ -10,7 +12,10 @@ use polygrade_data::{Collection, Judgment, Meta, Passage, Query, Scale, Split};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-fn passages(c: &Collection) -> Vec<(&str, Option<&str>, &str, &str, Option<&str>)> {
+/// Id, title, text, language, group.
+type Row<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, Option<&'a str>);
+
+fn passages(c: &Collection) -> Vec<Row<'_>> {
     let all = c.passages.iter();
     all.map(|p| (p.id.as_str(), p.title.as_deref(), p.text.as_str(), p.lang.as_str(), p.group.as_deref()))
         .collect()

@@ -53,8 +53,7 @@ impl StaticEncoder {
             std::fs::create_dir_all(&dense).map_err(|e| Error::io(&dense, e))?;
             save_tensor(&dense.join("model.safetensors"), "linear.weight", &transposed)?;
             let identity = "torch.nn.modules.linear.Identity";
-            let config =
-                json!({ "in_features": p.rows(), "out_features": p.cols, "bias": false, "activation_function": identity });
+            let config = json!({ "in_features": p.rows(), "out_features": p.cols, "bias": false, "activation_function": identity });
             write_json(&dense.join("config.json"), &config)?;
             modules.push(module(1, "1_Dense", "Dense"));
         }
@@ -98,7 +97,8 @@ impl StaticEncoder {
             model2vec_table(&tensors)?
         } else {
             let fix = "a static model holds \"embedding.weight\" (sentence-transformers) or \"embeddings\" (model2vec)";
-            return Err(tensors.fault(&format!("holds neither of the expected tensors, but {}", tensors.names()), fix));
+            return Err(tensors
+                .fault(&format!("holds neither of the expected tensors, but {}", tensors.names()), fix));
         };
         let vocab = tokenizer.vocab_size();
         if vocab > table.rows() {
@@ -110,7 +110,8 @@ impl StaticEncoder {
             let prompts = config.as_ref().and_then(|c| c.get("prompts"));
             names.iter().find_map(|n| prompts?.get(n)?.as_str()).unwrap_or_default().to_owned()
         };
-        let prompts = Prompts { query: prompt(&["query"]), passage: prompt(&["document", "passage", "corpus"]) };
+        let prompts =
+            Prompts { query: prompt(&["query"]), passage: prompt(&["document", "passage", "corpus"]) };
         let log_weights = vec![0.0; table.rows()];
         Ok(StaticEncoder { tokenizer, table, log_weights, projection, normalize: modules.normalize, prompts })
     }
@@ -146,8 +147,12 @@ fn modules(dir: &Path) -> Result<Modules> {
             "StaticEmbedding" if i == 0 => found.embedding = sub,
             "Dense" if i > 0 && found.dense.is_none() && !found.normalize => found.dense = Some(sub),
             "Normalize" if i > 0 => found.normalize = true,
-            other if i == 0 => return Err(fault(format!("begins with {other:?}; only static models are read so far"))),
-            other => return Err(fault(format!("module {i} is {other:?}, which a static model cannot have there"))),
+            other if i == 0 => {
+                return Err(fault(format!("begins with {other:?}; only static models are read so far")));
+            }
+            other => {
+                return Err(fault(format!("module {i} is {other:?}, which a static model cannot have there")));
+            }
         }
     }
     if list.is_empty() { Err(fault("lists no module".into())) } else { Ok(found) }
@@ -155,11 +160,19 @@ fn modules(dir: &Path) -> Result<Modules> {
 
 fn dense(dir: &Path, width: usize) -> Result<Matrix> {
     let path = dir.join("config.json");
-    let config = read_json(&path)?.ok_or_else(|| Error::input(At::file(&path), "is missing", "restore it"))?;
-    let activation = config.get("activation_function").and_then(Value::as_str).unwrap_or("torch.nn.modules.activation.Tanh");
+    let config =
+        read_json(&path)?.ok_or_else(|| Error::input(At::file(&path), "is missing", "restore it"))?;
+    let activation = config
+        .get("activation_function")
+        .and_then(Value::as_str)
+        .unwrap_or("torch.nn.modules.activation.Tanh");
     if !activation.ends_with(".Identity") {
         let what = format!("has the activation {activation}");
-        return Err(Error::input(At::file(&path), what, "only Dense modules with Identity are read in static models"));
+        return Err(Error::input(
+            At::file(&path),
+            what,
+            "only Dense modules with Identity are read in static models",
+        ));
     }
     let path = dir.join("model.safetensors");
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
@@ -286,7 +299,11 @@ impl<'a> Tensors<'a> {
             Dtype::I32 => each(data, |b| f64::from(i32::from_le_bytes(b))),
             Dtype::U32 => each(data, |b| f64::from(u32::from_le_bytes(b))),
             Dtype::I8 => each(data, |b| f64::from(i8::from_le_bytes(b))),
-            other => return Err(self.fault(&format!("{name:?} has the type {other:?}"), "save it as f32, f16 or bf16")),
+            other => {
+                return Err(
+                    self.fault(&format!("{name:?} has the type {other:?}"), "save it as f32, f16 or bf16")
+                );
+            }
         })
     }
 
@@ -312,7 +329,8 @@ fn save_tensor(path: &Path, name: &str, matrix: &Matrix) -> Result<()> {
     let bytes: Vec<u8> = matrix.data.iter().flat_map(|v| v.to_le_bytes()).collect();
     let view = TensorView::new(Dtype::F32, vec![matrix.rows(), matrix.cols], &bytes);
     let view = view.map_err(|e| Error::Internal(format!("{name}: {e}")))?;
-    let file = safetensors::serialize([(name, view)], None).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+    let file =
+        safetensors::serialize([(name, view)], None).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
     io::write(path, &file)
 }
 

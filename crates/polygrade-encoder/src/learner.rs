@@ -163,12 +163,14 @@ impl StaticLearner {
         let fault = |what: String| Error::input(At::file(path), what, "remove the checkpoint to start again");
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
         let notes = header.metadata().clone().unwrap_or_default();
         let checked = check(&|key| notes.get(key).cloned())?;
         let read = |name: &str, into: &mut Vec<f32>| {
             let view = file.tensor(name).map_err(|_| fault(format!("lacks {name:?}")))?;
-            let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            let values: Vec<f32> =
+                view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             if values.len() != into.len() {
                 return Err(fault(format!("{name:?} has {} values, expected {}", values.len(), into.len())));
             }

@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn columns_become_orthonormal() {
         let rng = CounterRng::new(1);
-        let mut y = Matrix::new(4, (0..200).map(|i| rng.normal(i) as f32 * 1000f32.powi(i as i32 % 3)).collect());
+        let mut y =
+            Matrix::new(4, (0..200).map(|i| rng.normal(i) as f32 * 1000f32.powi(i as i32 % 3)).collect());
         orthonormalize(&mut y);
         for a in 0..4 {
             for b in 0..4 {

@@ -7,8 +7,8 @@
 //! function, so that sentence-transformers' `StaticEmbedding` (a plain mean) reads it. Known elsewhere as
 //! model2vec or static embeddings.
 
-use crate::{TextKind, lsi};
 use crate::tokenizer::TextTokenizer;
+use crate::{TextKind, lsi};
 use polygrade_data::Result;
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::{self, Bags};
@@ -111,7 +111,8 @@ impl NewStaticBase {
         let tokenizer = TextTokenizer::train(settings.vocab_size, texts)?;
         let bags = tokenizer.bags(texts)?;
         let vocab = tokenizer.vocab_size();
-        let meaning = (settings.init == Init::Lsi).then(|| lsi::table(&bags, documents, vocab, settings.dim, 1));
+        let meaning =
+            (settings.init == Init::Lsi).then(|| lsi::table(&bags, documents, vocab, settings.dim, 1));
         let log_weights = initial_weights(settings.weights, vocab, &bags);
         Ok(NewStaticBase { tokenizer, meaning, log_weights, settings: *settings })
     }

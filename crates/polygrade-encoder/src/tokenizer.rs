@@ -63,7 +63,8 @@ impl TextTokenizer {
             .build()
             .map_err(fault)?
             .into();
-        let trainer = BpeTrainer::builder().vocab_size(vocab_size).min_frequency(2).special_tokens(vec![unknown]);
+        let trainer =
+            BpeTrainer::builder().vocab_size(vocab_size).min_frequency(2).special_tokens(vec![unknown]);
         let mut trainer: TrainerWrapper = trainer.show_progress(false).build().into();
         inner.train(&mut trainer, texts.iter()).map_err(fault)?;
         Ok(TextTokenizer { inner, drop: None, max_chars: None, max_tokens: None })
@@ -110,7 +111,8 @@ impl TextTokenizer {
 
     /// The bags of many texts, in order; rayon's threads share the work.
     pub fn bags<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Bags> {
-        let tokens: Vec<Vec<u32>> = texts.par_iter().map(|t| self.tokens(t.as_ref())).collect::<Result<_>>()?;
+        let tokens: Vec<Vec<u32>> =
+            texts.par_iter().map(|t| self.tokens(t.as_ref())).collect::<Result<_>>()?;
         let mut bags = Bags::new();
         tokens.iter().for_each(|t| bags.push(t));
         Ok(bags)

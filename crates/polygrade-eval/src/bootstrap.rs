@@ -131,6 +131,9 @@ mod tests {
         assert!(paired(&[a.clone()], &[a.clone()], 0.95).holds_zero());
         assert_eq!(mean(&[], 0.95).mean, 0.0);
         let shares = best_share(&[&[a.clone()], &[a.iter().map(|v| v - 0.1).collect()], &[a]]);
-        assert!((shares[0] - 0.5).abs() < 1e-9 && shares[1] == 0.0 && (shares[2] - 0.5).abs() < 1e-9, "{shares:?}");
+        assert!(
+            (shares[0] - 0.5).abs() < 1e-9 && shares[1] == 0.0 && (shares[2] - 0.5).abs() < 1e-9,
+            "{shares:?}"
+        );
     }
 }

@@ -95,7 +95,10 @@ impl Measure {
     pub fn depth(&self) -> Option<usize> {
         match *self {
             Measure::Ndcg(cut) | Measure::ReciprocalRank(cut, _) => cut,
-            Measure::Precision(k, _) | Measure::Recall(k, _) | Measure::Success(k, _) | Measure::Judged(k) => Some(k),
+            Measure::Precision(k, _)
+            | Measure::Recall(k, _)
+            | Measure::Success(k, _)
+            | Measure::Judged(k) => Some(k),
             Measure::AveragePrecision(_) => None,
         }
     }
@@ -117,7 +120,10 @@ impl Measure {
                 };
                 let mut ideal: Vec<f32> = judged.iter().copied().filter(|g| *g > 0.0).collect();
                 ideal.sort_by(|a, b| b.total_cmp(a));
-                over(gains(&mut top(k).iter().map(|g| g.unwrap_or(0.0))), gains(&mut ideal.into_iter().take(k)))
+                over(
+                    gains(&mut top(k).iter().map(|g| g.unwrap_or(0.0))),
+                    gains(&mut ideal.into_iter().take(k)),
+                )
             }
             Measure::Precision(k, rel) => hits(k, rel) / k as f64,
             Measure::Recall(k, rel) => over(hits(k, rel), all(rel)),
@@ -169,12 +175,25 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["nDCG@10", "nDCG", "P@5", "P(rel=2)@5", "R@100", "RR", "RR@10", "RR(rel=3)@10", "AP", "AP(rel=2)",
-            "Success@1", "Judged@10"]
-        {
+        for name in [
+            "nDCG@10",
+            "nDCG",
+            "P@5",
+            "P(rel=2)@5",
+            "R@100",
+            "RR",
+            "RR@10",
+            "RR(rel=3)@10",
+            "AP",
+            "AP(rel=2)",
+            "Success@1",
+            "Judged@10",
+        ] {
             assert_eq!(Measure::parse(name).unwrap().to_string(), name);
         }
-        for bad in ["", "nDCG@0", "nDCG@x", "P", "AP@10", "nDCG(rel=2)@10", "P(rel=)@5", "P(rel=NaN)@5", "bpref"] {
+        for bad in
+            ["", "nDCG@0", "nDCG@x", "P", "AP@10", "nDCG(rel=2)@10", "P(rel=)@5", "P(rel=NaN)@5", "bpref"]
+        {
             assert_eq!(Measure::parse(bad), None, "{bad}");
         }
         assert_eq!(Measure::parse("MRR@10"), Measure::parse("rr@10"));

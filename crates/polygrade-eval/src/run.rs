@@ -11,7 +11,9 @@ pub type Run = BTreeMap<String, Vec<(String, f64)>>;
 
 /// Puts a ranking in trec_eval's order: score descending, then passage id descending by bytes.
 pub fn sort(ranking: &mut [(String, f64)]) {
-    ranking.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(std::cmp::Ordering::Equal).then_with(|| b.0.cmp(&a.0)));
+    ranking.sort_by(|a, b| {
+        b.1.partial_cmp(&a.1).unwrap_or(std::cmp::Ordering::Equal).then_with(|| b.0.cmp(&a.0))
+    });
 }
 
 /// Reads a run. The rank column and anything after the tag are ignored, as in trec_eval: the score decides.
@@ -34,7 +36,9 @@ pub fn read(path: &Path) -> Result<Run> {
                     run.insert(query.to_owned(), vec![(passage.to_owned(), score)]);
                 }
             },
-            _ => problems.push(At::line(path, number), format!("has {score:?} for a score"), "write a number"),
+            _ => {
+                problems.push(At::line(path, number), format!("has {score:?} for a score"), "write a number")
+            }
         }
     }
     for (query, ranking) in &mut run {

@@ -47,7 +47,8 @@ fn random_cases_equal_pytrec_eval() {
     for line in text.lines() {
         let case: serde_json::Value = serde_json::from_str(line).unwrap();
         let qrels: Qrels = serde_json::from_value(case["qrels"].clone()).unwrap();
-        let scores: BTreeMap<String, BTreeMap<String, f64>> = serde_json::from_value(case["run"].clone()).unwrap();
+        let scores: BTreeMap<String, BTreeMap<String, f64>> =
+            serde_json::from_value(case["run"].clone()).unwrap();
         for (key, rel) in [("expected", 1.0), ("expected_level2", 2.0)] {
             for (name, by_query) in case[key].as_object().unwrap() {
                 let measure = measure(name, rel).unwrap_or_else(|| panic!("unknown metric {name}"));

@@ -82,7 +82,9 @@ impl Bm25 {
             }
         }
         let mut top = Top::new(k, ties);
-        scores.into_iter().for_each(|(at, score)| top.push(Hit { passage: self.numbers[at as usize], score }));
+        scores
+            .into_iter()
+            .for_each(|(at, score)| top.push(Hit { passage: self.numbers[at as usize], score }));
         top.into_sorted()
     }
 

@@ -43,19 +43,29 @@ impl Pool {
             .step_by(PASSAGES)
             .map(|from| {
                 let to = (from + PASSAGES).min(self.numbers.len());
-                (from, Matrix::new(self.vectors.cols, self.vectors.data[from * self.vectors.cols..to * self.vectors.cols].to_vec()))
+                (
+                    from,
+                    Matrix::new(
+                        self.vectors.cols,
+                        self.vectors.data[from * self.vectors.cols..to * self.vectors.cols].to_vec(),
+                    ),
+                )
             })
             .collect();
         let block = |from: usize| {
             let to = (from + QUERIES).min(queries.rows());
-            let part = Matrix::new(queries.cols, queries.data[from * queries.cols..to * queries.cols].to_vec());
+            let part =
+                Matrix::new(queries.cols, queries.data[from * queries.cols..to * queries.cols].to_vec());
             let mut tops: Vec<Top> = (from..to).map(|_| Top::new(k, ties)).collect();
             let mut scores = Matrix::default();
             for (first, tile) in &tiles {
                 matmul(&part, tile, Transpose::Right, false, &mut scores);
                 for (i, top) in tops.iter_mut().enumerate() {
                     let numbers = &self.numbers[*first..];
-                    numbers.iter().zip(scores.row(i)).for_each(|(&passage, &score)| top.push(Hit { passage, score }));
+                    numbers
+                        .iter()
+                        .zip(scores.row(i))
+                        .for_each(|(&passage, &score)| top.push(Hit { passage, score }));
                 }
             }
             tops.into_iter().map(Top::into_sorted).collect::<Vec<_>>()
@@ -94,8 +104,9 @@ mod tests {
         // By bytes: d8999 > d5 > d3 > d17.
         assert_eq!(copies, [8999, 5, 3, 17]);
         for (i, hits) in found.iter().enumerate() {
-            let mut want: Vec<Hit> =
-                (0..n as u32).map(|p| Hit { passage: p, score: dot(queries.row(i), all.row(p as usize)) }).collect();
+            let mut want: Vec<Hit> = (0..n as u32)
+                .map(|p| Hit { passage: p, score: dot(queries.row(i), all.row(p as usize)) })
+                .collect();
             want.sort_by(|a, b| ties.compare(a, b));
             let worst = hits.last().unwrap().score;
             assert!(hits.windows(2).all(|w| ties.compare(&w[0], &w[1]).is_lt()));

@@ -26,7 +26,13 @@ impl Rankings {
     }
 
     /// A metric's value for each query.
-    pub fn values(&self, measure: &Measure, collection: &Collection, graded: &Graded, pool: &Pool) -> Vec<f64> {
+    pub fn values(
+        &self,
+        measure: &Measure,
+        collection: &Collection,
+        graded: &Graded,
+        pool: &Pool,
+    ) -> Vec<f64> {
         self.topics(collection, graded, pool).iter().map(|t| measure.of(t)).collect()
     }
 }
@@ -78,7 +84,13 @@ pub fn rank(
 }
 
 /// Ranks `queries` by BM25, the lexical baseline.
-pub fn rank_bm25(collection: &Collection, queries: &[Index], pool: &Pool, k: usize, ties: &TieOrder) -> Rankings {
+pub fn rank_bm25(
+    collection: &Collection,
+    queries: &[Index],
+    pool: &Pool,
+    k: usize,
+    ties: &TieOrder,
+) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
     for (queries, passages) in by_pool(collection, queries, pool) {
         let texts: Vec<_> = passages.iter().map(|&p| collection.passages[p as usize].full_text()).collect();

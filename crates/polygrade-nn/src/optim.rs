@@ -72,7 +72,8 @@ impl AdamW {
             start = (row as usize + 1) * cols;
             parts.push((wr, mr, vr));
         }
-        let one = |((w, m, v), g): ((&mut [f32], &mut [f32], &mut [f32]), &[f32])| self.update(w, g, m, v, rates);
+        let one =
+            |((w, m, v), g): ((&mut [f32], &mut [f32], &mut [f32]), &[f32])| self.update(w, g, m, v, rates);
         if parts.len() * cols > 1 << 16 {
             parts.into_par_iter().zip(grad.data.par_chunks(cols)).with_min_len(64).for_each(one);
         } else {
@@ -88,7 +89,14 @@ impl AdamW {
         ((f64::from(lr) / c1) as f32, (1.0 / c2.sqrt()) as f32, 1.0 - lr * self.weight_decay)
     }
 
-    fn update(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], (rate, root, keep): (f32, f32, f32)) {
+    fn update(
+        &self,
+        w: &mut [f32],
+        g: &[f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        (rate, root, keep): (f32, f32, f32),
+    ) {
         for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
             *m = self.beta1 * *m + (1.0 - self.beta1) * g;
             *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;

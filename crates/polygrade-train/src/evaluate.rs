@@ -66,7 +66,10 @@ pub fn evaluate(
     let query_vectors = encode_some(encoder, &tokenized.queries, queries, threads);
     let passage_vectors = encode_some(encoder, &tokenized.passages, &passages, threads);
     let vectors = (&query_vectors, &passage_vectors);
-    pools.iter().map(|pool| rank(collection, queries, pool, vectors, depth, &tokenized.ties, threads)).collect()
+    pools
+        .iter()
+        .map(|pool| rank(collection, queries, pool, vectors, depth, &tokenized.ties, threads))
+        .collect()
 }
 
 /// The queries of `graded` in the given languages.

@@ -119,7 +119,8 @@ impl Examples {
             })
             .collect::<Vec<u32>>();
         let queries_by_lang = vec![0; langs.len()];
-        let mut out = Examples { examples: Vec::new(), text_of, without_positive: 0, scenario, queries_by_lang };
+        let mut out =
+            Examples { examples: Vec::new(), text_of, without_positive: 0, scenario, queries_by_lang };
         for &query in graded.queries() {
             let lang = &collection.queries[query as usize].lang;
             let place = |lang: &Lang| langs.iter().position(|l| l == lang);
@@ -132,7 +133,10 @@ impl Examples {
                 if label != Label::Negative {
                     excluded.push(out.text_of[passage as usize]);
                 }
-                let Some(lang_place) = place(passage_lang).filter(|_| scenario.pairs(lang, passage_lang)) else { continue };
+                let Some(lang_place) = place(passage_lang).filter(|_| scenario.pairs(lang, passage_lang))
+                else {
+                    continue;
+                };
                 let at = variants.iter().position(|v| v.lang == lang_place).unwrap_or_else(|| {
                     variants.push(Variant { lang: lang_place, positives: Vec::new(), negatives: Vec::new() });
                     variants.len() - 1
@@ -184,7 +188,8 @@ impl Examples {
     fn parts(&self) -> impl Iterator<Item = (Option<usize>, usize)> + '_ {
         let by_lang = self.scenario == Scenario::Mixture;
         let whole = (!by_lang).then(|| (None, self.queries_by_lang.iter().sum()));
-        let parts = self.queries_by_lang.iter().enumerate().filter(move |_| by_lang).map(|(l, n)| (Some(l), *n));
+        let parts =
+            self.queries_by_lang.iter().enumerate().filter(move |_| by_lang).map(|(l, n)| (Some(l), *n));
         parts.chain(whole).filter(|(_, n)| *n > 0)
     }
 
@@ -197,7 +202,9 @@ impl Examples {
             rng.fork(1 + lang.map_or(0, |l| l as u64)).shuffle(&mut order);
             let steps = queries.div_ceil(batch.max(1));
             // With fewer examples than queries the batches are smaller, never fewer.
-            out.extend((0..steps).map(|i| order[i * order.len() / steps..(i + 1) * order.len() / steps].to_vec()));
+            out.extend(
+                (0..steps).map(|i| order[i * order.len() / steps..(i + 1) * order.len() / steps].to_vec()),
+            );
         }
         rng.fork(0).shuffle(&mut out);
         out

@@ -89,7 +89,8 @@ impl Serialize for Policy {
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let fault = || serde::de::Error::custom(format!("{text:?} is neither a threshold (2) nor a band (0:2)"));
+        let fault =
+            || serde::de::Error::custom(format!("{text:?} is neither a threshold (2) nor a band (0:2)"));
         Policy::parse(&text).ok_or_else(fault)
     }
 }
@@ -144,7 +145,11 @@ impl LabelPolicies {
         toml::from_str(&text).map_err(|e| {
             let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count() as u64);
             let at = At { path: path.to_owned(), line };
-            Error::input(at, format!("is no label policy: {}", e.message()), "see docs/formats.md for its keys")
+            Error::input(
+                at,
+                format!("is no label policy: {}", e.message()),
+                "see docs/formats.md for its keys",
+            )
         })
     }
 

@@ -38,7 +38,8 @@ pub fn info_nce(scores: &Matrix, roles: &[Role], temperature: f32, grad: &mut Ma
         let used = row.iter().zip(roles).filter(|(_, r)| **r != Role::Ignored);
         let highest = used.map(|(s, _)| *s).fold(f32::NEG_INFINITY, f32::max);
         let weight = |s: f32| ((s - highest) * scale).exp();
-        let negatives: f32 = row.iter().zip(roles).filter(|(_, r)| **r == Role::Negative).map(|(s, _)| weight(*s)).sum();
+        let negatives: f32 =
+            row.iter().zip(roles).filter(|(_, r)| **r == Role::Negative).map(|(s, _)| weight(*s)).sum();
         // Σ over positives of 1 / (exp⁺ + negatives): what each negative's gradient has in common.
         let mut common = 0.0f32;
         for (j, _) in roles.iter().enumerate().filter(|(_, r)| **r == Role::Positive) {

@@ -171,7 +171,8 @@ impl<'a> Trainer<'a> {
         copy(&vectors.data[..split], cols, &mut b.queries);
         copy(&vectors.data[split..], cols, &mut b.passages);
         matmul(&b.queries, &b.passages, Transpose::Right, self.threads, &mut b.scores);
-        let (loss, pairs) = info_nce(&b.scores, &self.batch.roles, self.settings.temperature, &mut b.grad_scores);
+        let (loss, pairs) =
+            info_nce(&b.scores, &self.batch.roles, self.settings.temperature, &mut b.grad_scores);
         matmul(&b.grad_scores, &b.passages, Transpose::None, self.threads, &mut b.grad_queries);
         matmul(&b.grad_scores, &b.queries, Transpose::Left, self.threads, &mut b.grad_passages);
         b.grad.cols = cols;
@@ -194,7 +195,9 @@ impl<'a> Trainer<'a> {
         let (epoch, place) = (self.step / per_epoch, (self.step % per_epoch) as usize);
         let (_, batches) = match self.epoch.take() {
             Some(e) if e.0 == epoch => self.epoch.insert(e),
-            _ => self.epoch.insert((epoch, self.examples.epoch(self.settings.batch, &rng.fork(1).fork(epoch)))),
+            _ => {
+                self.epoch.insert((epoch, self.examples.epoch(self.settings.batch, &rng.fork(1).fork(epoch))))
+            }
         };
         batches.get_mut(place).map(std::mem::take).unwrap_or_default()
     }

@@ -24,7 +24,11 @@ fn collection(langs: usize, topics: &[Vec<(u8, u8)>]) -> Collection {
                 group: Some(format!("q{t}")),
             });
             for (p, (text, grade)) in topic.iter().enumerate() {
-                judgments.push(Judgment { query, passage: passages.len() as Index, grade: f32::from(*grade) });
+                judgments.push(Judgment {
+                    query,
+                    passage: passages.len() as Index,
+                    grade: f32::from(*grade),
+                });
                 passages.push(Passage {
                     id: format!("p{t}{p}{l}"),
                     title: None,

@@ -17,7 +17,8 @@ struct Setting {
 fn setting(projection: Option<usize>) -> Setting {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../collections/mini");
     let collection = Collection::load(&dir).unwrap();
-    let langs: Vec<_> = collection.langs().into_iter().filter(|l| ["en", "sw"].contains(&l.as_str())).collect();
+    let langs: Vec<_> =
+        collection.langs().into_iter().filter(|l| ["en", "sw"].contains(&l.as_str())).collect();
     let texts: Vec<&str> = collection.passages.iter().map(|p| p.text.as_str()).collect();
     let documents: Vec<u32> = (0..texts.len() as u32).collect();
     let settings = NewStatic { vocab_size: 4000, dim: 48, projection, ..NewStatic::default() };
@@ -95,7 +96,8 @@ fn training_improves_the_ranking_of_the_training_queries() {
         values.iter().sum::<f64>() / values.len() as f64
     };
     let untrained = s.base.encoder(1);
-    let mut trainer = Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true);
+    let mut trainer =
+        Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true);
     let mut losses = Vec::new();
     while let Some(report) = trainer.next_step() {
         losses.push(report.loss);

@@ -53,7 +53,9 @@ impl Ui {
     /// Prints a line. A reader that has gone away, as `head` does, is no fault.
     pub(crate) fn print(&self, text: &str) -> Result<()> {
         match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output".as_ref(), e)),
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io("standard output".as_ref(), e))
+            }
             _ => Ok(()),
         }
     }

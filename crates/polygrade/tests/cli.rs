@@ -76,7 +76,8 @@ fn exit_codes_say_whose_fault_it_is() {
     let broken = dir.path().join("broken");
     fs::create_dir_all(broken.join("qrels")).unwrap();
     fs::write(broken.join("collection.toml"), "name = \"b\"\n[grades]\nmax = 3\n").unwrap();
-    fs::write(broken.join("corpus.jsonl"), "{\"_id\":\"d1\",\"text\":\"a\",\"lang\":\"en\"}\n{\"_id\":\n").unwrap();
+    fs::write(broken.join("corpus.jsonl"), "{\"_id\":\"d1\",\"text\":\"a\",\"lang\":\"en\"}\n{\"_id\":\n")
+        .unwrap();
     fs::write(broken.join("queries.jsonl"), "{\"_id\":\"q1\",\"text\":\"a\",\"lang\":\"en\"}\n").unwrap();
     fs::write(broken.join("qrels/test.tsv"), "query-id\tcorpus-id\tscore\nq1\td1\t7\nq1\td9\t1\n").unwrap();
     let words = ["corpus.jsonl:2", "test.tsv:2", "off the scale", "test.tsv:3", "\"d9\"", "to mend it"];
@@ -93,7 +94,7 @@ fn mini_is_what_its_source_gives() {
     }
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("mini");
-    ok(&["import", "topics", str(&source), "--scale", "0:3", "--out", str(&out)]);
+    ok(&["import", "topics", str(&source), "--out", str(&out)]);
     for file in ["corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv"] {
         assert!(fs::read(out.join(file)).unwrap() == fs::read(mini().join(file)).unwrap(), "{file}");
     }
@@ -131,9 +132,21 @@ fn train_eval_encode_and_search_work_together() {
     let card = fs::read_to_string(model.join("README.md")).unwrap();
     assert!(card.contains("default = \"2\"") && card.contains("mixture"));
 
-    let args = ["eval", str(&model), str(&mini), "--split", "dev", "--langs", "en,sw", "--json", "--run", str(&run_file)];
+    let args = [
+        "eval",
+        str(&model),
+        str(&mini),
+        "--split",
+        "dev",
+        "--langs",
+        "en,sw",
+        "--json",
+        "--run",
+        str(&run_file),
+    ];
     let eval: Value = serde_json::from_str(&ok(&args)).unwrap();
-    let (a, b) = (eval["macro_mean"]["nDCG@10"].as_f64().unwrap(), trained[0]["dev_ndcg_10"].as_f64().unwrap());
+    let (a, b) =
+        (eval["macro_mean"]["nDCG@10"].as_f64().unwrap(), trained[0]["dev_ndcg_10"].as_f64().unwrap());
     assert!((a - b).abs() < 1e-9, "the same model and queries: {a} {b}");
     // What was written to disk gives the same figures as what was in memory.
     let run = polygrade_eval::run::read(&run_file).unwrap();
@@ -158,7 +171,9 @@ fn train_eval_encode_and_search_work_together() {
     assert_eq!(fs::read_to_string(path("x.ids.txt")).unwrap().lines().count(), 2400);
 
     let query = "how high should my desk be for typing without shoulder pain";
-    let found: Value = serde_json::from_str(&ok(&["search", str(&model), str(&mini), query, "--json", "-k", "7200"])).unwrap();
+    let found: Value =
+        serde_json::from_str(&ok(&["search", str(&model), str(&mini), query, "--json", "-k", "7200"]))
+            .unwrap();
     assert_eq!(found.as_array().unwrap().len(), 7200);
     assert!(found.as_array().unwrap().iter().any(|f| f["grade"].is_number()), "a judged query shows grades");
     assert!(ok(&["search", str(&model), str(&mini), query, "--langs", "sw"]).contains("sw-"));
@@ -213,7 +228,10 @@ fn a_killed_training_goes_on_to_the_same_model() {
     let killed = kill_when(&args(&cut), || checkpoint.exists());
     assert!(killed && !cut.exists() && checkpoint.exists(), "no half model is left");
     ok(&args(&cut));
-    assert!(fs::read(whole.join("model.safetensors")).unwrap() == fs::read(cut.join("model.safetensors")).unwrap());
+    assert!(
+        fs::read(whole.join("model.safetensors")).unwrap()
+            == fs::read(cut.join("model.safetensors")).unwrap()
+    );
     assert!(!checkpoint.exists());
 }
 
@@ -235,7 +253,18 @@ fn a_killed_calibration_goes_on_to_the_same_result() {
     let mini = mini();
     let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
     let args = |out: &Path, threads: &str| -> Vec<String> {
-        let own = ["calibrate", str(&mini), "--seeds", "2", "--grid", "1,2,0:3", "--out", str(out), "--threads", threads];
+        let own = [
+            "calibrate",
+            str(&mini),
+            "--seeds",
+            "2",
+            "--grid",
+            "1,2,0:3",
+            "--out",
+            str(out),
+            "--threads",
+            threads,
+        ];
         own.iter().chain(&SMALL).map(|s| (*s).to_owned()).collect()
     };
     ok(&args(&whole, "2"));
@@ -256,7 +285,8 @@ fn a_killed_calibration_goes_on_to_the_same_result() {
 
     // The labels it wrote are ones that training takes.
     let (labels, model) = (cut.join("calibrated.toml"), dir.path().join("model"));
-    let own = ["train", str(&mini), "--labels", str(&labels), "--scenario", "monolingual", "--out", str(&model)];
+    let own =
+        ["train", str(&mini), "--labels", str(&labels), "--scenario", "monolingual", "--out", str(&model)];
     ok(&[&own[..], &SMALL].concat());
     assert!(model.join("sw/model.safetensors").is_file() && model.join("en/model.safetensors").is_file());
 

@@ -81,7 +81,8 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
         );
     }
     let base = h - bottom;
-    let _ = write!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{}\" y1=\"{base}\" y2=\"{base}\"/>", w - right);
+    let _ =
+        write!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{}\" y1=\"{base}\" y2=\"{base}\"/>", w - right);
     let best = best_mean(cell);
     let points: Vec<String> =
         cell.policies.iter().enumerate().map(|(i, p)| format!("{:.1},{:.1}", x(i), y(p.mean))).collect();
@@ -101,14 +102,21 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
         let is_best = p.policy == cell.tau_best;
         if !is_best {
             let (a, b) = (y(best + p.minus_best.low), y(best + p.minus_best.high));
-            let _ = write!(svg, "<line class=\"whisker\" x1=\"{cx:.1}\" x2=\"{cx:.1}\" y1=\"{a:.1}\" y2=\"{b:.1}\"/>");
+            let _ = write!(
+                svg,
+                "<line class=\"whisker\" x1=\"{cx:.1}\" x2=\"{cx:.1}\" y1=\"{a:.1}\" y2=\"{b:.1}\"/>"
+            );
         }
         let class = if is_best { "best" } else { "mean" };
         let title = format!(
             "τ = {}: {}{}",
             p.policy,
             value(p.mean),
-            if is_best { ", the highest".to_owned() } else { format!(", {} to the best {}", signed(p.minus_best.mean), range(&p.minus_best)) }
+            if is_best {
+                ", the highest".to_owned()
+            } else {
+                format!(", {} to the best {}", signed(p.minus_best.mean), range(&p.minus_best))
+            }
         );
         let _ = write!(
             svg,
@@ -143,21 +151,38 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
     let width = 96.0;
     let (w, h) = (left + width * columns as f64 + 4.0, top + (row + h_gap) * cells.len() as f64 + 4.0);
     let worst = cells.iter().flat_map(|c| &c.policies).map(|p| -p.minus_best.mean).fold(1e-9, f64::max);
-    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by language and policy\">");
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by language and policy\">"
+    );
     if let Some(first) = cells.first() {
         for (j, p) in first.policies.iter().enumerate() {
             let x = left + width * (j as f64 + 0.5);
-            let _ = write!(svg, "<text class=\"strong\" x=\"{x}\" y=\"14\" text-anchor=\"middle\">τ = {}</text>", escape(&p.policy.to_string()));
+            let _ = write!(
+                svg,
+                "<text class=\"strong\" x=\"{x}\" y=\"14\" text-anchor=\"middle\">τ = {}</text>",
+                escape(&p.policy.to_string())
+            );
         }
     }
     for (i, c) in cells.iter().enumerate() {
         let y = top + (row + h_gap) * i as f64;
-        let _ = write!(svg, "<text class=\"strong\" x=\"0\" y=\"{}\">{}</text>", y + 16.0, escape(&name(&c.query_lang)));
+        let _ = write!(
+            svg,
+            "<text class=\"strong\" x=\"0\" y=\"{}\">{}</text>",
+            y + 16.0,
+            escape(&name(&c.query_lang))
+        );
         for (j, p) in c.policies.iter().enumerate() {
             let x = left + width * j as f64;
             let depth = 0.08 + 0.47 * (1.0 + p.minus_best.mean / worst).clamp(0.0, 1.0);
             let (best, equal) = (p.policy == c.tau_best, c.tau_equivalent.contains(&p.policy));
-            let mark = if best { " ★" } else if equal { " ≈" } else { "" };
+            let mark = if best {
+                " ★"
+            } else if equal {
+                " ≈"
+            } else {
+                ""
+            };
             let _ = write!(
                 svg,
                 "<g><rect class=\"heat\" fill-opacity=\"{depth:.2}\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{row}\" rx=\"3\"/>\
@@ -168,11 +193,20 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
                 value(p.mean)
             );
             if p.policy == c.tau_chosen {
-                let _ = write!(svg, "<rect class=\"frame\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{row}\" rx=\"3\"/>", width - 4.0);
+                let _ = write!(
+                    svg,
+                    "<rect class=\"frame\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{row}\" rx=\"3\"/>",
+                    width - 4.0
+                );
             }
             let title = format!(
                 "{}, τ = {}: {}; {} to the best {}; best in {:.0} % of resamples",
-                name(&c.query_lang), p.policy, value(p.mean), signed(p.minus_best.mean), range(&p.minus_best), p.best_share * 100.0
+                name(&c.query_lang),
+                p.policy,
+                value(p.mean),
+                signed(p.minus_best.mean),
+                range(&p.minus_best),
+                p.best_share * 100.0
             );
             let _ = write!(svg, "<title>{}</title></g>", escape(&title));
         }
@@ -185,13 +219,23 @@ pub(super) fn balance(cell: &Cell) -> String {
     let (w, left, row) = (460.0, 60.0, 26.0);
     let h = row * cell.policies.len() as f64 + 22.0;
     let inner = w - left - 8.0;
-    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"class balance by policy\">");
+    let mut svg =
+        format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"class balance by policy\">");
     for (i, p) in cell.policies.iter().enumerate() {
         let y = row * i as f64 + 2.0;
-        let _ = write!(svg, "<text class=\"strong\" x=\"0\" y=\"{}\">τ = {}</text>", y + 15.0, escape(&p.policy.to_string()));
+        let _ = write!(
+            svg,
+            "<text class=\"strong\" x=\"0\" y=\"{}\">τ = {}</text>",
+            y + 15.0,
+            escape(&p.policy.to_string())
+        );
         let whole = (p.positives + p.negatives + p.dropped).max(1) as f64;
         let mut x = left;
-        for (class, what, n) in [("pos", "positives", p.positives), ("drop", "left out", p.dropped), ("neg", "negatives", p.negatives)] {
+        for (class, what, n) in [
+            ("pos", "positives", p.positives),
+            ("drop", "left out", p.dropped),
+            ("neg", "negatives", p.negatives),
+        ] {
             let share = n as f64 / whole;
             let width = inner * share;
             let _ = write!(
@@ -204,7 +248,13 @@ pub(super) fn balance(cell: &Cell) -> String {
         }
     }
     for (share, anchor) in [(0.0, "start"), (0.5, "middle"), (1.0, "end")] {
-        let _ = write!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{:.0} %</text>", left + inner * share, h - 6.0, share * 100.0);
+        let _ = write!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{:.0} %</text>",
+            left + inner * share,
+            h - 6.0,
+            share * 100.0
+        );
     }
     svg + "</svg>"
 }
@@ -213,11 +263,13 @@ pub(super) fn balance(cell: &Cell) -> String {
 pub(super) fn forest(rows: &[(String, f64, [f64; 2], String)]) -> String {
     let (w, left, right, row) = (560.0, 130.0, 60.0, 24.0);
     let h = row * rows.len() as f64 + 34.0;
-    let (low, high) = rows.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), r| (lo.min(r.2[0]), hi.max(r.2[1])));
+    let (low, high) =
+        rows.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), r| (lo.min(r.2[0]), hi.max(r.2[1])));
     let (low, high) = ((low - 0.02).max(0.0), high + 0.01);
     let x = |v: f64| left + (w - left - right) * (v - low) / (high - low).max(1e-9);
     let base = row * rows.len() as f64 + 4.0;
-    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on test by system\">");
+    let mut svg =
+        format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on test by system\">");
     for t in ticks(low, high) {
         let _ = write!(
             svg,
@@ -248,7 +300,12 @@ pub(super) fn forest(rows: &[(String, f64, [f64; 2], String)]) -> String {
             escape(title)
         );
     }
-    let _ = write!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">nDCG@10 on test</text></svg>", (left + w - right) / 2.0, h - 5.0);
+    let _ = write!(
+        svg,
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">nDCG@10 on test</text></svg>",
+        (left + w - right) / 2.0,
+        h - 5.0
+    );
     svg
 }
 

@@ -81,7 +81,10 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
             let _ = writeln!(out, "<p class=\"big\">τ = {policy}</p>");
         }
         many => {
-            let parts: Vec<String> = many.iter().map(|(p, langs)| format!("τ = {p} <small>({})</small>", langs.join(", "))).collect();
+            let parts: Vec<String> = many
+                .iter()
+                .map(|(p, langs)| format!("τ = {p} <small>({})</small>", langs.join(", ")))
+                .collect();
             let _ = writeln!(out, "<p class=\"big\">{}</p>", parts.join("<br>"));
         }
     }
@@ -89,11 +92,16 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
         (None, _) => "There was nothing to compare it with.".to_owned(),
         (Some(second), 1) => format!(
             "Clear for all languages together: {} over τ = {second}, interval [{}, {}].",
-            signed(all.difference), signed(all.ci[0]), signed(all.ci[1])
+            signed(all.difference),
+            signed(all.ci[0]),
+            signed(all.ci[1])
         ),
         (Some(second), _) => format!(
             "Not settled: τ = {} cannot be told apart (best {} over τ = {second}, interval [{}, {}]).",
-            list(&all.tau_equivalent), signed(all.difference), signed(all.ci[0]), signed(all.ci[1])
+            list(&all.tau_equivalent),
+            signed(all.difference),
+            signed(all.ci[0]),
+            signed(all.ci[1])
         ),
     };
     let _ = writeln!(out, "<p>{how_sure}</p>");
@@ -115,18 +123,23 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
 /// What the choice is worth on test, and a caution where training is worth nothing.
 fn test_sentence(c: &Calibration, scenario: Scenario) -> String {
     let rows = test_of(c, scenario, ALL);
-    let (Some(calibrated), Some(untrained)) = (rows.get("calibrated"), rows.get("untrained")) else { return String::new() };
+    let (Some(calibrated), Some(untrained)) = (rows.get("calibrated"), rows.get("untrained")) else {
+        return String::new();
+    };
     let difference = untrained.calibrated_minus_this;
     let mut out = format!(
         "<p>On test {}; untrained {}, BM25 {}.</p>\n",
-        value(calibrated.mean), value(untrained.mean), rows.get("bm25").map_or("–".into(), |r| value(r.mean))
+        value(calibrated.mean),
+        value(untrained.mean),
+        rows.get("bm25").map_or("–".into(), |r| value(r.mean))
     );
     if let Some(d) = difference.filter(|d| d.low <= 0.0) {
         let _ = writeln!(
             out,
             "<p class=\"caution\">Training is worth {} {} to this encoder here, which may be nothing, so its \
              threshold says little.</p>",
-            signed(d.mean), range(&d)
+            signed(d.mean),
+            range(&d)
         );
     }
     out
@@ -136,19 +149,27 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
     let (Some(all), cells) = (overall(c, scenario), by_lang(c, scenario)) else { return String::new() };
     let mut out = format!("<h2>{}</h2>\n", title(scenario));
     let pool = match scenario {
-        Scenario::CrossLingual => "Each query is ranked against each other language's passages; its value is the mean.",
+        Scenario::CrossLingual => {
+            "Each query is ranked against each other language's passages; its value is the mean."
+        }
         _ => "Each query is ranked against all passages in its own language.",
     };
-    let _ = writeln!(out, "<h3>Threshold and effectiveness, by language of the query</h3>\n<p class=\"note\">{pool} \
+    let _ = writeln!(
+        out,
+        "<h3>Threshold and effectiveness, by language of the query</h3>\n<p class=\"note\">{pool} \
         Large dots: means over seeds and {} queries or fewer a language; ring: the highest; small dots: single seeds; whiskers: \
         {:.0} % interval of the paired difference to the highest. All panels have the same scale, each its own range.</p>",
-        cells.iter().map(|x| x.queries).max().unwrap_or(0), c.level * 100.0);
-    let panels: Vec<&Cell> = if cells.len() > 1 { [&[all], cells.as_slice()].concat() } else { cells.clone() };
+        cells.iter().map(|x| x.queries).max().unwrap_or(0),
+        c.level * 100.0
+    );
+    let panels: Vec<&Cell> =
+        if cells.len() > 1 { [&[all], cells.as_slice()].concat() } else { cells.clone() };
     let span = chart::shared_span(&panels);
     out += "<div class=\"panels\">\n";
     for cell in &panels {
         let undecided = cell.tau_equivalent.len() == c.grid.len() && c.grid.len() > 1;
-        let sure = if undecided { "undecided".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
+        let sure =
+            if undecided { "undecided".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
         let _ = writeln!(
             out,
             "<figure class=\"panel\"><figcaption><b>{}</b><span>{}</span></figcaption>{}</figure>",
@@ -190,8 +211,12 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
 }
 
 fn test_part(c: &Calibration, scenario: Scenario) -> String {
-    let systems: Vec<&str> =
-        c.test.iter().filter(|r| r.scenario == scenario && r.query_lang == ALL).map(|r| r.system.as_str()).collect();
+    let systems: Vec<&str> = c
+        .test
+        .iter()
+        .filter(|r| r.scenario == scenario && r.query_lang == ALL)
+        .map(|r| r.system.as_str())
+        .collect();
     let all = test_of(c, scenario, ALL);
     let rows: Vec<(String, f64, [f64; 2], String)> = systems
         .iter()
@@ -217,28 +242,52 @@ fn test_part(c: &Calibration, scenario: Scenario) -> String {
         for s in &systems {
             let Some(r) = rows.get(s) else { continue };
             let class = if r.mean == highest { " class=\"best\"" } else { "" };
-            let _ = write!(out, "<td{class} title=\"{}\">{}<small>{}–{}</small></td>", escape(&describe(r)), value(r.mean), value(r.ci[0]), value(r.ci[1]));
+            let _ = write!(
+                out,
+                "<td{class} title=\"{}\">{}<small>{}–{}</small></td>",
+                escape(&describe(r)),
+                value(r.mean),
+                value(r.ci[0]),
+                value(r.ci[1])
+            );
         }
         let d = rows.get("untrained").and_then(|r| r.calibrated_minus_this);
-        let _ = writeln!(out, "<td>{}</td></tr>", d.map_or("–".into(), |d| format!("{}<small>{}</small>", signed(d.mean), range(&d))));
+        let _ = writeln!(
+            out,
+            "<td>{}</td></tr>",
+            d.map_or("–".into(), |d| format!("{}<small>{}</small>", signed(d.mean), range(&d)))
+        );
     }
     out + "</tbody></table></div>\n"
 }
 
 fn describe(r: &TestRow) -> String {
-    let versus = r.calibrated_minus_this.map_or(String::new(), |d| format!("; calibrated is {} {} better", signed(d.mean), range(&d)));
-    format!("{}: {} [{}, {}], {} queries{versus}", r.system, value(r.mean), value(r.ci[0]), value(r.ci[1]), r.queries)
+    let versus = r
+        .calibrated_minus_this
+        .map_or(String::new(), |d| format!("; calibrated is {} {} better", signed(d.mean), range(&d)));
+    format!(
+        "{}: {} [{}, {}], {} queries{versus}",
+        r.system,
+        value(r.mean),
+        value(r.ci[0]),
+        value(r.ci[1]),
+        r.queries
+    )
 }
 
 fn made(c: &Calibration) -> String {
     let m = &c.made;
     let seeds: Vec<String> = c.seeds.iter().map(u64::to_string).collect();
-    let minutes = if m.seconds < 90.0 { format!("{:.0} s", m.seconds) } else { format!("{:.1} min", m.seconds / 60.0) };
+    let minutes =
+        if m.seconds < 90.0 { format!("{:.0} s", m.seconds) } else { format!("{:.1} min", m.seconds / 60.0) };
     let row = |k: &str, v: &str| format!("<dt>{k}</dt><dd>{}</dd>\n", escape(v));
     let mut out = "<h2>How it was made</h2>\n<dl>\n".to_owned();
     let _ = write!(out, "<dt>command</dt><dd><code>{}</code></dd>\n", escape(&m.command));
     out += &row("polygrade", &m.version);
-    out += &row("date and time taken", &format!("{}, {minutes} on {} threads ({})", m.date, m.threads, m.machine));
+    out += &row(
+        "date and time taken",
+        &format!("{}, {minutes} on {} threads ({})", m.date, m.threads, m.machine),
+    );
     out += &row("seeds", &seeds.join(", "));
     out += &row("training starts from", &m.encoder);
     out += &row("settings", &m.settings);
@@ -252,14 +301,53 @@ fn made(c: &Calibration) -> String {
 /// A language's English name with its tag, where the name is known.
 fn lang_name(tag: &str) -> String {
     const NAMES: &[(&str, &str)] = &[
-        ("am", "Amharic"), ("ar", "Arabic"), ("bg", "Bulgarian"), ("bn", "Bengali"), ("cs", "Czech"), ("da", "Danish"),
-        ("de", "German"), ("el", "Greek"), ("en", "English"), ("es", "Spanish"), ("et", "Estonian"), ("fa", "Persian"),
-        ("fi", "Finnish"), ("fr", "French"), ("he", "Hebrew"), ("hi", "Hindi"), ("hr", "Croatian"), ("hu", "Hungarian"),
-        ("id", "Indonesian"), ("it", "Italian"), ("ja", "Japanese"), ("ko", "Korean"), ("lt", "Lithuanian"), ("lv", "Latvian"),
-        ("ms", "Malay"), ("nl", "Dutch"), ("no", "Norwegian"), ("pl", "Polish"), ("pt", "Portuguese"), ("ro", "Romanian"),
-        ("ru", "Russian"), ("sk", "Slovak"), ("sl", "Slovenian"), ("sr", "Serbian"), ("sv", "Swedish"), ("sw", "Swahili"),
-        ("ta", "Tamil"), ("te", "Telugu"), ("th", "Thai"), ("tl", "Tagalog"), ("tr", "Turkish"), ("uk", "Ukrainian"),
-        ("ur", "Urdu"), ("vi", "Vietnamese"), ("yo", "Yoruba"), ("zh", "Chinese"), ("zu", "Zulu"),
+        ("am", "Amharic"),
+        ("ar", "Arabic"),
+        ("bg", "Bulgarian"),
+        ("bn", "Bengali"),
+        ("cs", "Czech"),
+        ("da", "Danish"),
+        ("de", "German"),
+        ("el", "Greek"),
+        ("en", "English"),
+        ("es", "Spanish"),
+        ("et", "Estonian"),
+        ("fa", "Persian"),
+        ("fi", "Finnish"),
+        ("fr", "French"),
+        ("he", "Hebrew"),
+        ("hi", "Hindi"),
+        ("hr", "Croatian"),
+        ("hu", "Hungarian"),
+        ("id", "Indonesian"),
+        ("it", "Italian"),
+        ("ja", "Japanese"),
+        ("ko", "Korean"),
+        ("lt", "Lithuanian"),
+        ("lv", "Latvian"),
+        ("ms", "Malay"),
+        ("nl", "Dutch"),
+        ("no", "Norwegian"),
+        ("pl", "Polish"),
+        ("pt", "Portuguese"),
+        ("ro", "Romanian"),
+        ("ru", "Russian"),
+        ("sk", "Slovak"),
+        ("sl", "Slovenian"),
+        ("sr", "Serbian"),
+        ("sv", "Swedish"),
+        ("sw", "Swahili"),
+        ("ta", "Tamil"),
+        ("te", "Telugu"),
+        ("th", "Thai"),
+        ("tl", "Tagalog"),
+        ("tr", "Turkish"),
+        ("uk", "Ukrainian"),
+        ("ur", "Urdu"),
+        ("vi", "Vietnamese"),
+        ("yo", "Yoruba"),
+        ("zh", "Chinese"),
+        ("zu", "Zulu"),
     ];
     if tag == ALL {
         return "all languages".into();

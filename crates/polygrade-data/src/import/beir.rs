@@ -20,7 +20,11 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     let dir = source.path.join("qrels");
     let files = if dir.is_dir() { io::list(&dir)? } else { Vec::new() };
     if files.is_empty() {
-        return Err(Error::input(At::file(&dir), "holds no judgments", "put train.tsv, dev.tsv or test.tsv there"));
+        return Err(Error::input(
+            At::file(&dir),
+            "holds no judgments",
+            "put train.tsv, dev.tsv or test.tsv there",
+        ));
     }
     for path in files {
         let stem = io::plain_name(&path);

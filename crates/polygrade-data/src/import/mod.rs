@@ -131,7 +131,9 @@ impl Source {
     /// Parses `PATH`, `LANG=PATH` or `LANG=PATH:FIRST,SECOND,SCORE`.
     pub fn parse(text: &str) -> Result<Source> {
         let (lang, rest) = match text.split_once('=') {
-            Some((tag, rest)) if Lang::parse(tag).is_some() && !Path::new(text).exists() => (Lang::parse(tag), rest),
+            Some((tag, rest)) if Lang::parse(tag).is_some() && !Path::new(text).exists() => {
+                (Lang::parse(tag), rest)
+            }
             _ => (None, text),
         };
         let (path, columns) = match rest.rsplit_once(':') {
@@ -159,8 +161,11 @@ pub fn import(format: Format, sources: &[Source], out: &Path, options: &Options)
     for source in sources {
         match format {
             Format::Beir => beir::import(source, &mut sink),
-            Format::Trec => trec::import(source, &mut sink, false),
-            Format::Miracl => trec::import(source, &mut sink, true),
+            // Judgments may be of another source's passages, so these read all sources' texts first.
+            Format::Trec | Format::Miracl => {
+                trec::import(sources, &mut sink, format == Format::Miracl)?;
+                break;
+            }
             Format::Tevatron => tevatron::import(source, &mut sink),
             Format::FlagEmbedding => flagembedding::import(source, &mut sink),
             Format::SentenceTransformers => sentence_transformers::import(source, &mut sink),
@@ -173,7 +178,8 @@ pub fn import(format: Format, sources: &[Source], out: &Path, options: &Options)
     let folder = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = first.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let licence = options.licence.clone().unwrap_or_else(|| "unknown".into());
-    sink.finish(Meta { name: options.name.clone().unwrap_or(folder), licence, source, grades: Scale::up_to(0.0) })
+    let grades = if format == Format::Topics { topics::scale() } else { Scale::up_to(0.0) };
+    sink.finish(Meta { name: options.name.clone().unwrap_or(folder), licence, source, grades })
 }
 
 /// The files to read of a source: itself, or the files of the folder whose plain names satisfy `wanted`.
@@ -197,12 +203,18 @@ const NOT_LANGS: &[&str] = &["of", "gz", "dl", "ms", "md"];
 fn name_hints(path: &Path) -> (Option<Lang>, Option<Split>) {
     let name = crate::io::plain_name(path);
     // A tag with a region, as in `topics.pt-BR.tsv`: the region in capitals tells it from `zh-dev`.
-    let with_region = |part: &&str| part.split_once('-').is_some_and(|(l, r)| l.len() == 2 && r.len() == 2 && r == r.to_uppercase());
+    let with_region = |part: &&str| {
+        part.split_once('-').is_some_and(|(l, r)| l.len() == 2 && r.len() == 2 && r == r.to_uppercase())
+    };
     let mut lang = name.split(['.', '_', ' ']).find(with_region).and_then(Lang::parse);
     let mut split = None;
     for part in name.split(['.', '-', '_', ' ']).skip(1).chain(name.split('.').next()) {
         split = split.or_else(|| Split::parse(part));
-        if lang.is_none() && part.len() == 2 && part == part.to_ascii_lowercase() && !NOT_LANGS.contains(&part) {
+        if lang.is_none()
+            && part.len() == 2
+            && part == part.to_ascii_lowercase()
+            && !NOT_LANGS.contains(&part)
+        {
             // Between underscores stand words as well (`qrels_as_in_source`): only common languages count there.
             let alone = name.split(['.', '-']).any(|p| p == part);
             lang = Lang::parse(part).filter(|l| alone || crate::lang::detectable(l));

@@ -84,7 +84,8 @@ mod with_parquet {
     fn table(root: &Path, path: &Path) -> Result<Table> {
         let reader = open(path)?;
         let schema = reader.metadata().file_metadata().schema_descr();
-        let has = |name: &str| schema.columns().iter().any(|c| c.path().parts().first().is_some_and(|p| p == name));
+        let has =
+            |name: &str| schema.columns().iter().any(|c| c.path().parts().first().is_some_and(|p| p == name));
         let relative = path.strip_prefix(root).unwrap_or(path).to_string_lossy().to_lowercase();
         let parts: Vec<&str> = relative.split(['/', '\\', '-', '_', '.']).collect();
         let kind = if has("query-id") || has("query_id") {
@@ -94,7 +95,8 @@ mod with_parquet {
         } else {
             Kind::Corpus
         };
-        let is_lang = |p: &&&str| p.len() == 2 && Lang::parse(p).is_some() && !super::super::NOT_LANGS.contains(*p);
+        let is_lang =
+            |p: &&&str| p.len() == 2 && Lang::parse(p).is_some() && !super::super::NOT_LANGS.contains(*p);
         let lang = parts.iter().find(is_lang).and_then(|p| Lang::parse(p));
         let split = parts.iter().find_map(|p| Split::parse(p));
         Ok(Table { kind, path: path.to_owned(), lang, split })
@@ -125,7 +127,10 @@ mod with_parquet {
                 sink.problems().push(at, "lacks _id or text", "fill in the row");
                 continue;
             };
-            let raw = RawText { title: text(&["title"]).filter(|t| !t.is_empty()), ..RawText::new(prefix(id), body) };
+            let raw = RawText {
+                title: text(&["title"]).filter(|t| !t.is_empty()),
+                ..RawText::new(prefix(id), body)
+            };
             match table.kind {
                 Kind::Corpus => sink.passage(&at, raw, lang)?,
                 _ => sink.query(&at, raw, lang)?,
@@ -135,14 +140,16 @@ mod with_parquet {
     }
 
     fn text_of(row: &Row, names: &[&str]) -> Option<String> {
-        row.get_column_iter().find(|(name, _)| names.contains(&name.as_str())).and_then(|(_, field)| match field {
-            Field::Str(s) => Some(s.clone()),
-            Field::Bytes(b) => b.as_utf8().ok().map(str::to_owned),
-            Field::Int(n) => Some(n.to_string()),
-            Field::Long(n) => Some(n.to_string()),
-            Field::UInt(n) => Some(n.to_string()),
-            Field::ULong(n) => Some(n.to_string()),
-            _ => None,
+        row.get_column_iter().find(|(name, _)| names.contains(&name.as_str())).and_then(|(_, field)| {
+            match field {
+                Field::Str(s) => Some(s.clone()),
+                Field::Bytes(b) => b.as_utf8().ok().map(str::to_owned),
+                Field::Int(n) => Some(n.to_string()),
+                Field::Long(n) => Some(n.to_string()),
+                Field::UInt(n) => Some(n.to_string()),
+                Field::ULong(n) => Some(n.to_string()),
+                _ => None,
+            }
         })
     }
 

@@ -14,7 +14,9 @@ use crate::record::Split;
 use std::path::Path;
 
 pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
-    let table = |name: &str| [".csv", ".tsv", ".txt"].iter().any(|e| name.ends_with(e)) && !name.starts_with("README");
+    let table = |name: &str| {
+        [".csv", ".tsv", ".txt"].iter().any(|e| name.ends_with(e)) && !name.starts_with("README")
+    };
     for path in files_of(source, table)? {
         let (hint, split) = name_hints(&path);
         let lang = source.lang.clone().or_else(|| sink.options.lang.clone()).or(hint);
@@ -135,7 +137,9 @@ fn find_columns(
         Some([a, b, s]) => rest(position(a)?, position(b)?, position(s)?)?,
         None => {
             let known = |wanted: &[&str]| {
-                wanted.iter().find_map(|w| row.iter().position(|c| c.trim_start_matches('\u{feff}').trim() == *w))
+                wanted
+                    .iter()
+                    .find_map(|w| row.iter().position(|c| c.trim_start_matches('\u{feff}').trim() == *w))
             };
             let first = known(&["sentence1", "sentence_A", "anchor", "query"]);
             let second = known(&["sentence2", "sentence_B", "positive", "passage"]);

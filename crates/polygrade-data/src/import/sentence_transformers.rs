@@ -60,7 +60,8 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
             continue;
         }
         let delimiter = if name.ends_with(".tsv") { b'\t' } else { b',' };
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(io::open(&path)?);
+        let mut reader =
+            csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(io::open(&path)?);
         let headers = reader.headers().cloned().map_err(|e| csv_error(&path, &e))?;
         for row in reader.into_records() {
             match row {
@@ -70,7 +71,8 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
                         Ok(n) if is_label(h) => Value::from(n),
                         _ => Value::from(v),
                     };
-                    let fields = headers.iter().zip(row.iter()).map(|(h, v)| (h.to_owned(), value(h, v))).collect();
+                    let fields =
+                        headers.iter().zip(row.iter()).map(|(h, v)| (h.to_owned(), value(h, v))).collect();
                     take(sink, at, Row(fields))?;
                 }
                 Err(e) => {
@@ -86,7 +88,11 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
 /// A csv reader's error as a problem with its line.
 pub(super) fn csv_error(path: &std::path::Path, e: &csv::Error) -> Error {
     let at = At { path: path.to_owned(), line: e.position().map(|p| p.line()) };
-    Error::input(at, format!("cannot be read: {e}"), "check the quotes, the delimiter and that the text is UTF-8")
+    Error::input(
+        at,
+        format!("cannot be read: {e}"),
+        "check the quotes, the delimiter and that the text is UTF-8",
+    )
 }
 
 type Graded = (String, Vec<(String, f32)>);
@@ -95,7 +101,8 @@ fn graded(Row(fields): Row) -> std::result::Result<Graded, String> {
     let label = fields.iter().position(|(name, _)| is_label(name));
     let texts: Vec<&Value> =
         fields.iter().enumerate().filter(|(i, _)| Some(*i) != label).map(|(_, (_, v))| v).collect();
-    let text = |v: &Value| v.as_str().map(str::to_owned).ok_or_else(|| format!("has {v} where a text is expected"));
+    let text =
+        |v: &Value| v.as_str().map(str::to_owned).ok_or_else(|| format!("has {v} where a text is expected"));
     let number = |v: &Value| {
         let n = v.as_f64().or(v.as_bool().map(f64::from));
         n.map(|n| n as f32).ok_or_else(|| format!("has {v} for a label, expected a number"))
@@ -123,7 +130,9 @@ fn graded(Row(fields): Row) -> std::result::Result<Graded, String> {
             }
             Ok((text(query)?, pairs))
         }
-        (texts, _) => Err(format!("has {} text columns and {} label column", texts.len(), label.iter().count())),
+        (texts, _) => {
+            Err(format!("has {} text columns and {} label column", texts.len(), label.iter().count()))
+        }
     }
 }
 

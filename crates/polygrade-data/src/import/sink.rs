@@ -7,7 +7,7 @@ use crate::record::{Meta, RawText, Scale, Split};
 use crate::write::{CollectionWriter, Summary};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
-use xxhash_rust::xxh3::{xxh3_128, xxh3_64};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Takes records from an importer.
 pub struct Sink {
@@ -68,7 +68,13 @@ impl Sink {
     }
 
     /// Adds a passage known by its text alone; equal texts of one language are one passage. Its id.
-    pub fn passage_text(&mut self, at: &At, text: &str, lang: Option<&Lang>, group: Option<&str>) -> Result<String> {
+    pub fn passage_text(
+        &mut self,
+        at: &At,
+        text: &str,
+        lang: Option<&Lang>,
+        group: Option<&str>,
+    ) -> Result<String> {
         let lang = self.passage_lang(text, lang);
         let id = text_id('p', &lang, text);
         if self.passages.insert(xxh3_128(id.as_bytes()), 0).is_none() {
@@ -88,7 +94,13 @@ impl Sink {
     }
 
     /// Adds a query known by its text alone; equal texts of one language are one query. Its id.
-    pub fn query_text(&mut self, at: &At, text: &str, lang: Option<&Lang>, group: Option<&str>) -> Result<String> {
+    pub fn query_text(
+        &mut self,
+        at: &At,
+        text: &str,
+        lang: Option<&Lang>,
+        group: Option<&str>,
+    ) -> Result<String> {
         let lang = self.query_lang(text, lang);
         let id = text_id('q', &lang, text);
         if self.queries.insert(xxh3_128(id.as_bytes())) {
@@ -99,7 +111,13 @@ impl Sink {
     }
 
     /// Adds a judgment. The grade is re-mapped and moved to a scale that begins at 0.
-    pub fn judgment(&mut self, at: &At, split: Split, (query, passage): (&str, &str), grade: f32) -> Result<()> {
+    pub fn judgment(
+        &mut self,
+        at: &At,
+        split: Split,
+        (query, passage): (&str, &str),
+        grade: f32,
+    ) -> Result<()> {
         let mut grade = grade;
         if let Some((_, new)) = self.options.grade_map.iter().find(|(old, _)| *old == grade) {
             grade = *new;
@@ -137,7 +155,8 @@ impl Sink {
     /// Finishes the collection. `meta.grades` is filled in from what was seen where no scale was given.
     pub fn finish(self, mut meta: Meta) -> Result<Summary> {
         if meta.grades.max == 0.0 {
-            meta.grades.max = self.options.scale.map_or(self.top_grade.ceil().max(1.0), |(low, high)| high - low);
+            meta.grades.max =
+                self.options.scale.map_or(self.top_grade.ceil().max(1.0), |(low, high)| high - low);
         }
         self.writer.finish(&meta, self.options.skip_invalid)
     }

@@ -50,7 +50,8 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     }
     let before = sink.problems().clone();
     for path in &files {
-        let named = name_hints(path).1.or(Split::parse(crate::io::plain_name(path).split('.').next().unwrap_or("")));
+        let named =
+            name_hints(path).1.or(Split::parse(crate::io::plain_name(path).split('.').next().unwrap_or("")));
         json_lines(path, sink, |sink, at, record: Record| judgments(sink, &at, record, named))?;
     }
     // Lines that were no records have been reported by the first pass; unknown ids only by the second.

@@ -6,7 +6,7 @@
 
 use super::{Sink, Source, files_of, name_hints};
 use crate::error::{At, Error, Report, Result};
-use crate::record::{RawText, Split};
+use crate::record::{RawText, Scale, Split};
 use crate::scan::json_lines;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -22,8 +22,25 @@ struct Topic {
 }
 
 /// Grade of a passage by its role for query a and query b.
-const ROLES: [(&str, f32, f32); 6] =
-    [("a3", 3.0, 1.0), ("a2", 2.0, 1.0), ("b3", 1.0, 3.0), ("b2", 1.0, 2.0), ("on", 1.0, 1.0), ("off", 0.0, 0.0)];
+const ROLES: [(&str, f32, f32); 6] = [
+    ("a3", 3.0, 1.0),
+    ("a2", 2.0, 1.0),
+    ("b3", 1.0, 3.0),
+    ("b2", 1.0, 2.0),
+    ("on", 1.0, 1.0),
+    ("off", 0.0, 0.0),
+];
+
+/// The scale that topics are written on: TREC's and UMBRELA's.
+pub(super) fn scale() -> Scale {
+    let meaning = [
+        ("0", "nothing to do with the query"),
+        ("1", "related, without an answer"),
+        ("2", "a partial or buried answer"),
+        ("3", "dedicated to the query, with the exact answer"),
+    ];
+    Scale { max: 3.0, meaning: meaning.map(|(g, m)| (g.to_owned(), m.to_owned())).into() }
+}
 
 pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     let files = files_of(source, |name| name.ends_with(".jsonl"))?;
@@ -44,7 +61,13 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
         let n = topics.len();
         let (train, dev) = ((n * 6).div_ceil(10), n / 5);
         for (i, topic) in topics.into_iter().enumerate() {
-            let split = if i < train { Split::Train } else if i < train + dev { Split::Dev } else { Split::Test };
+            let split = if i < train {
+                Split::Train
+            } else if i < train + dev {
+                Split::Dev
+            } else {
+                Split::Test
+            };
             splits.insert(topic, split);
         }
     }

@@ -9,24 +9,31 @@ use crate::error::{At, Error, Report, Result};
 use crate::io::{Lines, plain_name};
 use crate::lang::Lang;
 use crate::qrels;
-use crate::record::{RawText, Split};
+use crate::record::RawText;
 use crate::scan::json_lines;
-use std::path::PathBuf;
+use std::path::Path;
 
-pub(super) fn import(source: &Source, sink: &mut Sink, prefix: bool) -> Result<()> {
+pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Result<()> {
     let (mut topics, mut judgments, mut corpora) = (Vec::new(), Vec::new(), Vec::new());
-    for path in files_of(source, |_| true)? {
-        let name = plain_name(&path);
-        if name.starts_with("qrels") {
-            judgments.push((None, path));
-        } else if (name.starts_with("topics") || name.starts_with("queries")) && !name.ends_with(".jsonl") {
-            topics.push(path);
-        } else if name.ends_with(".jsonl") {
-            corpora.push(path);
+    for source in sources {
+        for path in files_of(source, |_| true)? {
+            let name = plain_name(&path);
+            let (lang, split) = name_hints(&path);
+            let lang = source.lang.clone().or(lang);
+            if name.starts_with("qrels") {
+                judgments.push((split, lang, path));
+            } else if (name.starts_with("topics") || name.starts_with("queries")) && !name.ends_with(".jsonl")
+            {
+                topics.push((lang, path));
+            } else if name.ends_with(".jsonl") {
+                corpora.push((lang, path));
+            }
         }
     }
     if !sink.options.qrels.is_empty() {
-        judgments = sink.options.qrels.clone();
+        // Named by hand: what else the name mentions is not a split.
+        let named = sink.options.qrels.iter();
+        judgments = named.map(|(split, path)| (*split, name_hints(path).0, path.clone())).collect();
     }
     for (what, empty) in [
         ("topics*.tsv or queries*.tsv (id<TAB>query)", topics.is_empty()),
@@ -34,31 +41,28 @@ pub(super) fn import(source: &Source, sink: &mut Sink, prefix: bool) -> Result<(
         ("a corpus *.jsonl with docid and text", corpora.is_empty()),
     ] {
         if empty {
+            let at = sources.first().map_or_else(|| At::file("".as_ref()), |s| At::file(&s.path));
             let fix = "put it there, or name the file so that it can be told apart";
-            return Err(Error::input(At::file(&source.path), format!("lacks {what}"), fix));
+            return Err(Error::input(at, format!("lacks {what}"), fix));
         }
     }
     let id_of = |lang: Option<&Lang>, id: &str| match lang {
         Some(lang) if prefix => format!("{lang}:{id}"),
         _ => id.to_owned(),
     };
-    let known = |path: &PathBuf| source.lang.clone().or(name_hints(path).0);
-    for path in &corpora {
-        let lang = known(path);
+    for (lang, path) in &corpora {
         json_lines(path, sink, |sink, at, mut raw: RawText| {
             raw.id = id_of(lang.as_ref(), &raw.id);
             sink.passage_again(&at, raw, lang.as_ref())
         })?;
     }
-    for path in &topics {
-        read_topics(path, sink, known(path).as_ref(), id_of)?;
+    for (lang, path) in &topics {
+        read_topics(path, sink, lang.as_ref(), id_of)?;
     }
-    for (split, path) in &judgments {
-        let (lang, hint) = (known(path), name_hints(path).1);
-        let fixed: Option<Split> = split.or(hint);
+    for (fixed, lang, path) in &judgments {
         qrels::read(path, sink, |sink, at, (q, p), grade| {
             let (q, p) = (id_of(lang.as_ref(), q), id_of(lang.as_ref(), p));
-            let split = sink.split(&q, fixed, &q);
+            let split = sink.split(&q, *fixed, &q);
             sink.judgment(&at, split, (&q, &p), grade)
         })?;
     }
@@ -66,7 +70,7 @@ pub(super) fn import(source: &Source, sink: &mut Sink, prefix: bool) -> Result<(
 }
 
 fn read_topics(
-    path: &PathBuf,
+    path: &Path,
     sink: &mut Sink,
     lang: Option<&Lang>,
     id_of: impl Fn(Option<&Lang>, &str) -> String,

@@ -75,7 +75,14 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     io::write(&args.out.join("calibration.json"), found.to_json()?.as_bytes())?;
     io::write(&args.out.join("calibrated.toml"), found.policies().to_toml(&head)?.as_bytes())?;
     io::write(&report, report::html(&found).as_bytes())?;
-    ui.result(&found, |c| format!("{}\nlabels: {}\nreport: {}", text(c), args.out.join("calibrated.toml").display(), report.display()))
+    ui.result(&found, |c| {
+        format!(
+            "{}\nlabels: {}\nreport: {}",
+            text(c),
+            args.out.join("calibrated.toml").display(),
+            report.display()
+        )
+    })
 }
 
 fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
@@ -85,7 +92,9 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
             .split(',')
             .map(|n| {
                 let scenario = Scenario::parse(n.trim());
-                scenario.ok_or_else(|| Error::Usage(format!("{n:?} is no scenario: monolingual, mixture, cross-lingual")))
+                scenario.ok_or_else(|| {
+                    Error::Usage(format!("{n:?} is no scenario: monolingual, mixture, cross-lingual"))
+                })
             })
             .collect::<Result<_>>()?,
         None => possible(collection, &langs),
@@ -94,7 +103,8 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
         Some(text) => text
             .split(',')
             .map(|p| {
-                let fault = || Error::Usage(format!("--grid {p:?}: expected thresholds and bands such as 1,2,3,0:2"));
+                let fault =
+                    || Error::Usage(format!("--grid {p:?}: expected thresholds and bands such as 1,2,3,0:2"));
                 Policy::parse(p).ok_or_else(fault)
             })
             .collect::<Result<_>>()?,
@@ -153,7 +163,12 @@ fn made(plan: &Plan, seconds: f64) -> Made {
         date: date(days),
         seconds,
         threads: rayon::current_num_threads(),
-        machine: format!("{}, {} {}", cpu.map_or("unknown processor", |c| c.1), std::env::consts::OS, std::env::consts::ARCH),
+        machine: format!(
+            "{}, {} {}",
+            cpu.map_or("unknown processor", |c| c.1),
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ),
     }
 }
 
@@ -184,13 +199,15 @@ impl Watch for Bar {
 
 fn text(c: &Calibration) -> String {
     let mut out = String::new();
-    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|s| c.cells.iter().any(|x| x.scenario == *s)).collect();
+    let scenarios: Vec<Scenario> =
+        Scenario::ALL.into_iter().filter(|s| c.cells.iter().any(|x| x.scenario == *s)).collect();
     for scenario in scenarios {
         let row = |cell: &Cell| {
             let rivals: Vec<String> = cell.tau_equivalent.iter().map(Policy::to_string).collect();
             let mean = |p: &Policy| cell.policies.iter().find(|r| r.policy == *p).map_or(0.0, |r| r.mean);
             let test = test_of(c, scenario, &cell.query_lang);
-            let value = |system: &str| test.get(system).map_or("–".to_owned(), |r| format!("{:.3}", r.mean));
+            let value =
+                |system: &str| test.get(system).map_or("–".to_owned(), |r| format!("{:.3}", r.mean));
             vec![
                 cell.query_lang.clone(),
                 cell.tau_best.to_string(),

@@ -17,12 +17,16 @@ pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<L
     };
     text.split(',')
         .map(|tag| {
-            let lang = Lang::parse(tag.trim()).ok_or_else(|| Error::Usage(format!("{tag:?} is no language tag")))?;
+            let lang =
+                Lang::parse(tag.trim()).ok_or_else(|| Error::Usage(format!("{tag:?} is no language tag")))?;
             if all.contains(&lang) {
                 return Ok(lang);
             }
             let have: Vec<&str> = all.iter().map(Lang::as_str).collect();
-            Err(Error::Usage(format!("the collection has no queries and passages in {lang}; it has {}", have.join(", "))))
+            Err(Error::Usage(format!(
+                "the collection has no queries and passages in {lang}; it has {}",
+                have.join(", ")
+            )))
         })
         .collect()
 }
@@ -57,7 +61,9 @@ impl NewEncoder {
 
     fn settings(&self) -> Result<NewStatic> {
         if self.vocab_size < 2 || self.dim == 0 || self.projection == Some(0) {
-            return Err(Error::Usage("--vocab-size must be 2 or more, --dim and --projection 1 or more".into()));
+            return Err(Error::Usage(
+                "--vocab-size must be 2 or more, --dim and --projection 1 or more".into(),
+            ));
         }
         Ok(NewStatic {
             vocab_size: self.vocab_size,

@@ -62,8 +62,9 @@ struct Evaluation {
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let split = Split::parse(&args.split)
         .ok_or_else(|| Error::Usage(format!("{:?} is no split: train, dev, test", args.split)))?;
-    let pool = Pool::parse(&args.pool)
-        .ok_or_else(|| Error::Usage(format!("{:?} is no pool: same, all, or languages such as en,zh", args.pool)))?;
+    let pool = Pool::parse(&args.pool).ok_or_else(|| {
+        Error::Usage(format!("{:?} is no pool: same, all, or languages such as en,zh", args.pool))
+    })?;
     let measures = measures(&args.metrics)?;
     if args.depth == 0 {
         return Err(Error::Usage("--depth must be 1 or more".into()));
@@ -82,7 +83,8 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     } else {
         let encoder = StaticEncoder::load(Path::new(&args.model))?;
         let texts = TokenizedCollection::new(&collection, &encoder)?;
-        evaluate(&encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), args.depth, true).remove(0)
+        evaluate(&encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), args.depth, true)
+            .remove(0)
     };
     if let Some(path) = &args.run {
         write_run(path, &collection, &rankings)?;
@@ -124,7 +126,9 @@ fn measures(names: &[String]) -> Result<Vec<Measure>> {
     }
     let parse = |n: &String| {
         Measure::parse(n).ok_or_else(|| {
-            Error::Usage(format!("{n:?} is no metric: nDCG@10, P@5, P(rel=2)@5, R@100, RR, AP, Success@1, Judged@10"))
+            Error::Usage(format!(
+                "{n:?} is no metric: nDCG@10, P@5, P(rel=2)@5, R@100, RR, AP, Success@1, Judged@10"
+            ))
         })
     };
     names.iter().map(parse).collect()
@@ -147,7 +151,14 @@ fn text(e: &Evaluation, measures: &[Measure], per_query: bool) -> String {
     };
     let mut rows: Vec<Vec<String>> = e.by_lang.iter().map(|(l, v)| row(l, v)).collect();
     rows.push(row("mean", &e.macro_mean));
-    let mut out = format!("{} on {} {}, pool {}, {} queries\n", e.model, e.collection, e.split.name(), e.pool, e.queries);
+    let mut out = format!(
+        "{} on {} {}, pool {}, {} queries\n",
+        e.model,
+        e.collection,
+        e.split.name(),
+        e.pool,
+        e.queries
+    );
     out += &table(&head, &rows);
     if per_query {
         let rows: Vec<Vec<String>> = e.by_query.iter().map(|(q, v)| row(q, v)).collect();

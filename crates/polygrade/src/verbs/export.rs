@@ -21,7 +21,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let format = ExportFormat::ALL.iter().find(|(name, _)| *name == args.format).map(|(_, f)| *f);
     let format = format.ok_or_else(|| {
-        Error::Usage(format!("{:?} is no format to export; choose beir, trec or sentence-transformers", args.format))
+        Error::Usage(format!(
+            "{:?} is no format to export; choose beir, trec or sentence-transformers",
+            args.format
+        ))
     })?;
     let collection = Collection::load(&args.collection)?;
     export(&collection, format, &args.out)?;

@@ -68,10 +68,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let format = Format::ALL.iter().find(|(name, _)| *name == args.format).map(|(_, f)| *f).ok_or_else(|| {
-        let names: Vec<&str> = Format::ALL.iter().map(|(n, _)| *n).collect();
-        Error::Usage(format!("{:?} is no format; choose one of {}", args.format, names.join(", ")))
-    })?;
+    let format =
+        Format::ALL.iter().find(|(name, _)| *name == args.format).map(|(_, f)| *f).ok_or_else(|| {
+            let names: Vec<&str> = Format::ALL.iter().map(|(n, _)| *n).collect();
+            Error::Usage(format!("{:?} is no format; choose one of {}", args.format, names.join(", ")))
+        })?;
     let options = options(&args)?;
     let sources = args.source.iter().map(|s| Source::parse(s)).collect::<Result<Vec<_>>>()?;
     let done = import(format, &sources, &args.out, &options)?;
@@ -88,7 +89,9 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
 }
 
 fn options(args: &Args) -> Result<Options> {
-    let usage = |what: &str, value: &str, wanted: &str| Error::Usage(format!("--{what} {value:?}: expected {wanted}"));
+    let usage = |what: &str, value: &str, wanted: &str| {
+        Error::Usage(format!("--{what} {value:?}: expected {wanted}"))
+    };
     let number = |t: &str| t.trim().parse::<f32>().ok().filter(|x| x.is_finite());
     let pair = |t: &str, by: char| t.split_once(by).and_then(|(a, b)| Some((number(a)?, number(b)?)));
     let lang = match &args.lang {
@@ -123,7 +126,8 @@ fn options(args: &Args) -> Result<Options> {
     let split = SplitRule::parse(&args.split, args.split_seed);
     Ok(Options {
         lang,
-        split: split.ok_or_else(|| usage("split", &args.split, "train, dev, test or shares such as 60:20:20"))?,
+        split: split
+            .ok_or_else(|| usage("split", &args.split, "train, dev, test or shares such as 60:20:20"))?,
         scale,
         grade_map,
         name: args.name.clone(),

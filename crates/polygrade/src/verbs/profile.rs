@@ -41,16 +41,23 @@ fn text(p: &Profile) -> String {
     let mut grades: Vec<&String> = p.languages.iter().flat_map(|l| l.grades.keys()).collect();
     grades.sort_by(|a, b| number(a).total_cmp(&number(b)));
     grades.dedup();
-    let head: Vec<String> = ["language".into()].into_iter().chain(grades.iter().map(|g| format!("grade {g}"))).collect();
+    let head: Vec<String> =
+        ["language".into()].into_iter().chain(grades.iter().map(|g| format!("grade {g}"))).collect();
     let count = |l: &LangProfile, g: &String| l.grades.get(g).copied().unwrap_or(0).to_string();
-    let rows = judged(p).map(|l| [l.lang.clone()].into_iter().chain(grades.iter().map(|g| count(l, g))).collect());
+    let rows =
+        judged(p).map(|l| [l.lang.clone()].into_iter().chain(grades.iter().map(|g| count(l, g))).collect());
     let _ = write!(out, "\n{}", table(&refs(&head), &rows.collect::<Vec<_>>()));
 
-    let thresholds: Vec<f32> = judged(p).next().map_or(Vec::new(), |l| l.thresholds.iter().map(|t| t.threshold).collect());
-    let head = thresholds.iter().flat_map(|t| [format!("τ={t} pos"), "neg".into(), "no pos".into()]);
+    // Half grades would make the table too wide to read; --json has them.
+    let whole = |l: &LangProfile| {
+        l.thresholds.iter().filter(|t| t.threshold.fract() == 0.0).cloned().collect::<Vec<_>>()
+    };
+    let thresholds = judged(p).next().map_or(Vec::new(), whole);
+    let head =
+        thresholds.iter().flat_map(|t| [format!("τ={} pos", t.threshold), "neg".into(), "no pos".into()]);
     let head: Vec<String> = ["language".to_owned()].into_iter().chain(head).collect();
     let rows = judged(p).map(|l| {
-        let cells = l.thresholds.iter().flat_map(|t| [t.positives, t.negatives, t.queries_without_positive]);
+        let cells = whole(l).into_iter().flat_map(|t| [t.positives, t.negatives, t.queries_without_positive]);
         [l.lang.clone()].into_iter().chain(cells.map(|n| n.to_string())).collect()
     });
     let _ = write!(out, "\n{}", table(&refs(&head), &rows.collect::<Vec<_>>()));
@@ -59,12 +66,19 @@ fn text(p: &Profile) -> String {
     let rows = p.languages.iter().map(|l| {
         let wrong = if l.lang_detectable { l.wrong_lang.count.to_string() } else { "not known".into() };
         let near_empty = l.near_empty.count.to_string();
-        vec![l.lang.clone(), near_empty, l.duplicates.count.to_string(), wrong, l.missing_translations.to_string()]
+        vec![
+            l.lang.clone(),
+            near_empty,
+            l.duplicates.count.to_string(),
+            wrong,
+            l.missing_translations.to_string(),
+        ]
     });
     let head = ["language", "near-empty", "duplicates", "other language", "translations missing"];
     let _ = write!(out, "\n{}", table(&head, &rows.collect::<Vec<_>>()));
     for l in &p.languages {
-        let findings = [("near-empty", &l.near_empty), ("duplicate", &l.duplicates), ("other language", &l.wrong_lang)];
+        let findings =
+            [("near-empty", &l.near_empty), ("duplicate", &l.duplicates), ("other language", &l.wrong_lang)];
         for (what, Finding { count, examples }) in findings.into_iter().filter(|(_, f)| f.count > 0) {
             let more = if *count as usize > examples.len() { ", …" } else { "" };
             let _ = writeln!(out, "  {} {what}: {}{more}", l.lang, examples.join(", "));

@@ -60,7 +60,13 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
             .map(|hit| {
                 let p = &collection.passages[hit.passage as usize];
                 let grade = known.and_then(|q| graded.iter().find_map(|g| g.grade(q, hit.passage)));
-                Found { id: p.id.clone(), lang: p.lang.clone(), score: hit.score, grade, text: p.full_text().into() }
+                Found {
+                    id: p.id.clone(),
+                    lang: p.lang.clone(),
+                    score: hit.score,
+                    grade,
+                    text: p.full_text().into(),
+                }
             })
             .collect();
         ui.result(&found, |found| found.iter().map(line).collect())

@@ -117,12 +117,14 @@ struct Trained {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let scenario = Scenario::parse(&args.scenario)
-        .ok_or_else(|| Error::Usage(format!("{:?} is no scenario: monolingual, mixture, cross-lingual", args.scenario)))?;
+    let scenario = Scenario::parse(&args.scenario).ok_or_else(|| {
+        Error::Usage(format!("{:?} is no scenario: monolingual, mixture, cross-lingual", args.scenario))
+    })?;
     let policies = match (&args.tau, &args.labels) {
         (_, Some(file)) => LabelPolicies::load(file)?,
         (Some(tau), None) => LabelPolicies::uniform(
-            Policy::parse(tau).ok_or_else(|| Error::Usage(format!("--tau {tau:?}: expected 2 or a band 0:2")))?,
+            Policy::parse(tau)
+                .ok_or_else(|| Error::Usage(format!("--tau {tau:?}: expected 2 or a band 0:2")))?,
         ),
         (None, None) => return Err(Error::Usage("give --tau or --labels".into())),
     };
@@ -167,7 +169,8 @@ fn one(
     let graded = collection.graded(Split::Train);
     let examples = Examples::new(collection, &graded, scenario, langs, policies);
     if examples.is_empty() {
-        let what = "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
+        let what =
+            "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
         return Err(Error::Usage(what.into()));
     }
     let encoder = base.encoder(settings.seed);
@@ -189,7 +192,8 @@ fn one(
         bar.set_position(report.step);
         let speed = pairs as f64 / started.elapsed().as_secs_f64();
         bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
-        if args.save_steps > 0 && report.step.is_multiple_of(args.save_steps) && report.step < trainer.total() {
+        if args.save_steps > 0 && report.step.is_multiple_of(args.save_steps) && report.step < trainer.total()
+        {
             trainer.save_checkpoint(&checkpoint)?;
         }
     }
@@ -231,7 +235,9 @@ fn dev(
         _ => vec![Pool::Same],
     };
     let (mut sum, mut n) = (0.0, 0);
-    for (rankings, pool) in evaluate(encoder, collection, texts, &queries, &pools, 10, true).iter().zip(&pools) {
+    for (rankings, pool) in
+        evaluate(encoder, collection, texts, &queries, &pools, 10, true).iter().zip(&pools)
+    {
         let values = rankings.values(&measure, collection, &graded, pool);
         for (q, v) in rankings.queries.iter().zip(values) {
             let lang = &collection.queries[*q as usize].lang;
@@ -269,6 +275,10 @@ fn card(
         meta.name,
         meta.source,
         meta.licence,
-        if scenario == Scenario::CrossLingual { "; mean over pools in each other language" } else { ", own-language pool" },
+        if scenario == Scenario::CrossLingual {
+            "; mean over pools in each other language"
+        } else {
+            ", own-language pool"
+        },
     )
 }
