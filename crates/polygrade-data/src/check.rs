@@ -1,14 +1,14 @@
 //! The invariants of a collection, checked one record at a time, in one place for readers and importers.
 //!
 //! Passage and query ids are unique, without white space and not empty; texts are not empty; languages are
-//! tags; judgments name known queries and passages with a grade on the scale, once; all judgments of a query
-//! lie in one split. Memory: about 40 bytes a passage or query and 16 a judgment.
+//! tags; judgments name known queries and passages with a grade on the scale, once; all judgments of a query,
+//! and of its translations, lie in one split. Memory: about 40 bytes a passage or query and 16 a judgment.
 
 use crate::error::{At, Problems, Report};
 use crate::lang::Lang;
 use crate::record::{RawText, Scale, Split};
 use rustc_hash::{FxHashMap, FxHashSet};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 /// A passage or query as checked: its index in reading order.
 pub type Index = u32;
@@ -20,6 +20,9 @@ pub struct Checker {
     passages: FxHashMap<u128, Index>,
     queries: FxHashMap<u128, Index>,
     query_split: Vec<Option<Split>>,
+    /// For each query a hash of its group, or of itself.
+    query_unit: Vec<u64>,
+    unit_split: FxHashMap<u64, Split>,
     pairs: FxHashSet<u64>,
 }
 
@@ -37,6 +40,8 @@ impl Checker {
             passages: FxHashMap::default(),
             queries: FxHashMap::default(),
             query_split: Vec::new(),
+            query_unit: Vec::new(),
+            unit_split: FxHashMap::default(),
             pairs: FxHashSet::default(),
         }
     }
@@ -52,6 +57,10 @@ impl Checker {
         let lang = self.text(at, "query", raw)?;
         let index = insert(&mut self.queries, &mut self.problems, at, "query", &raw.id)?;
         self.query_split.push(None);
+        self.query_unit.push(match &raw.group {
+            Some(group) => xxh3_64_with_seed(group.as_bytes(), 1),
+            None => xxh3_64_with_seed(raw.id.as_bytes(), 0),
+        });
         Some((index, lang))
     }
 
@@ -76,9 +85,13 @@ impl Checker {
         }
         let (q, p) = (q?, p?);
         if !scale.holds(grade) {
+            let off = match grade < 0.0 {
+                true => format!("grade {grade} is negative"),
+                false => format!("grade {grade} is off the scale 0..{}", scale.max),
+            };
             self.problems.push(
                 at.clone(),
-                format!("grade {grade} is off the scale 0..{}", scale.max),
+                off,
                 "correct the grade, raise grades.max in collection.toml, or import with --grade-map OLD=NEW,…",
             );
             return None;
@@ -93,6 +106,22 @@ impl Checker {
                 return None;
             }
             _ => self.query_split[q as usize] = Some(split),
+        }
+        let unit = self.query_unit[q as usize];
+        match *self.unit_split.entry(unit).or_insert(split) {
+            own if own == split => {}
+            other => {
+                self.problems.push(
+                    at.clone(),
+                    format!(
+                        "query {query:?} is judged in {}, a translation of it (the same group) in {}",
+                        split.name(),
+                        other.name()
+                    ),
+                    "keep a group's judgments in one split: a judgment holds for all translations, so test would leak",
+                );
+                return None;
+            }
         }
         if !self.pairs.insert(u64::from(q) << 32 | u64::from(p)) {
             self.problems.push(
@@ -125,7 +154,9 @@ impl Checker {
             let fix = "give it an id without white space: run files separate their columns by it";
             problem(format!("{kind} id {:?} is empty or holds white space", raw.id), fix);
         }
-        if raw.text.trim().is_empty() && raw.title.as_deref().is_none_or(|t| t.trim().is_empty()) {
+        // Queries have no title: one that stands there is not kept.
+        let title = raw.title.as_deref().filter(|_| kind == "passage").is_some_and(|t| !t.trim().is_empty());
+        if raw.text.trim().is_empty() && !title {
             problem(
                 format!("{kind} {:?} has an empty text", raw.id),
                 "give it a text or remove it with its judgments",

@@ -89,6 +89,13 @@ impl Problems {
         }
     }
 
+    /// Adds another list after this one.
+    pub fn append(&mut self, other: Problems) {
+        self.total += other.total;
+        let room = self.limit.saturating_sub(self.kept.len());
+        self.kept.extend(other.kept.into_iter().take(room));
+    }
+
     /// How many problems there were, kept or not.
     pub fn total(&self) -> u64 {
         self.total

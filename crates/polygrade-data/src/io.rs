@@ -30,6 +30,16 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     })
 }
 
+/// Opens a text file; a byte-order mark at its start is dropped.
+pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let mut reader = open(path)?;
+    let head = reader.fill_buf().map_err(|e| Error::io(path, e))?;
+    if head.starts_with(b"\xef\xbb\xbf") {
+        reader.consume(3);
+    }
+    Ok(reader)
+}
+
 /// Reads a whole (small) text file, unpacked, as UTF-8.
 pub fn read_to_string(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
@@ -219,7 +229,7 @@ pub struct AtomicDir {
 impl AtomicDir {
     /// Starts a folder. A target that exists and is not empty is refused: nothing written is ever lost.
     pub fn create(target: &Path) -> Result<Self> {
-        if target.exists() {
+        if target.symlink_metadata().is_ok() {
             let empty =
                 target.is_dir() && fs::read_dir(target).map_err(|e| Error::io(target, e))?.next().is_none();
             if !empty {
@@ -242,12 +252,14 @@ impl AtomicDir {
 
     /// Puts the folder under its name.
     pub fn commit(self) -> Result<()> {
-        let from = self.temp.keep();
         if self.target.is_dir() {
             fs::remove_dir(&self.target).map_err(|e| Error::io(&self.target, e))?;
         }
-        make_readable(&from, 0o755).map_err(|e| Error::io(&self.target, e))?;
-        fs::rename(&from, &self.target).map_err(|e| Error::io(&self.target, e))
+        make_readable(self.path(), 0o755).map_err(|e| Error::io(&self.target, e))?;
+        fs::rename(self.path(), &self.target).map_err(|e| Error::io(&self.target, e))?;
+        // It has gone to its place: nothing is left to clean up.
+        let _ = self.temp.keep();
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::scan::{self, Visitor};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -20,6 +20,9 @@ pub const NEAR_EMPTY_CHARS: usize = 4;
 
 /// Texts in one block of language detection.
 const BLOCK: usize = 4096;
+
+/// Most thresholds to report.
+const MAX_STEPS: usize = 100;
 
 /// How many examples are kept of each finding.
 const EXAMPLES: usize = 5;
@@ -122,7 +125,7 @@ struct Lane {
 
 /// Per query: its lane, judgments and best grade.
 struct QueryTally {
-    lane: u16,
+    lane: u32,
     judgments: u32,
     best_half: u32,
 }
@@ -130,28 +133,28 @@ struct QueryTally {
 #[derive(Default)]
 struct Profiler {
     lanes: Vec<Lane>,
-    lane_of: FxHashMap<Lang, u16>,
+    lane_of: FxHashMap<Lang, u32>,
     queries: Vec<QueryTally>,
     splits: BTreeMap<Split, u64>,
     /// Group → number of its set of languages; sets are shared, as there are few different ones.
     groups: FxHashMap<u64, u32>,
-    sets: Vec<Vec<u16>>,
-    set_of: FxHashMap<Vec<u16>, u32>,
-    pending: Vec<(u16, String, String)>,
+    sets: Vec<Vec<u32>>,
+    set_of: FxHashMap<Vec<u32>, u32>,
+    pending: Vec<(u32, String, String)>,
 }
 
 impl Profiler {
-    fn lane(&mut self, lang: Lang) -> u16 {
+    fn lane(&mut self, lang: Lang) -> u32 {
         if let Some(&lane) = self.lane_of.get(&lang) {
             return lane;
         }
-        let lane = self.lanes.len() as u16;
+        let lane = self.lanes.len() as u32;
         self.lanes.push(Lane { lang: Some(lang.clone()), ..Lane::default() });
         self.lane_of.insert(lang, lane);
         lane
     }
 
-    fn text(&mut self, lane: u16, id: String, text: String) {
+    fn text(&mut self, lane: u32, id: String, text: String) {
         if text.chars().filter(|c| !c.is_whitespace()).take(NEAR_EMPTY_CHARS).count() < NEAR_EMPTY_CHARS {
             self.lanes[lane as usize].out.near_empty.add(|| id.clone());
         }
@@ -190,16 +193,17 @@ impl Profiler {
         let mut set_sizes = vec![0u64; self.sets.len()];
         self.groups.values().for_each(|&s| set_sizes[s as usize] += 1);
         let fractional = self.lanes.iter().any(|l| l.halves.keys().any(|h| h % 2 == 1));
+        let grades: BTreeSet<u32> = self.lanes.iter().flat_map(|l| l.halves.keys().copied()).collect();
         let groups = self.groups.len() as u64;
         let (sets, mut lanes) = (self.sets, self.lanes);
         for (i, lane) in lanes.iter_mut().enumerate() {
-            let has = |set: &Vec<u16>| set.contains(&(i as u16));
+            let has = |set: &Vec<u32>| set.contains(&(i as u32));
             // A language outside all groups takes no part in the parallel texts.
             if sets.iter().any(has) {
                 let missing = sets.iter().zip(&set_sizes).filter(|(set, _)| !has(set));
                 lane.out.missing_translations = missing.map(|(_, n)| n).sum();
             }
-            lane.close(meta.grades.max, fractional);
+            lane.close(meta.grades.max, fractional, &grades);
         }
         let mut languages: Vec<LangProfile> = lanes.into_iter().map(|l| l.out).collect();
         languages.sort_by(|a, b| a.lang.cmp(&b.lang));
@@ -207,8 +211,20 @@ impl Profiler {
     }
 }
 
+/// The thresholds to report, in half grades: all up to the highest grade of a usual scale, on a wider one those
+/// that occur, and never more than [`MAX_STEPS`].
+fn steps(max: f32, fractional: bool, grades: &BTreeSet<u32>) -> Vec<u32> {
+    let every = if fractional { 1 } else { 2 };
+    let all: Vec<u32> = match max {
+        m if m <= 10.0 => (every..=2 * m as u32).step_by(every as usize).collect(),
+        _ => grades.iter().copied().filter(|h| *h > 0).collect(),
+    };
+    let thin = all.len().div_ceil(MAX_STEPS).max(1);
+    all.into_iter().step_by(thin).collect()
+}
+
 impl Lane {
-    fn close(&mut self, max: f32, fractional: bool) {
+    fn close(&mut self, max: f32, fractional: bool, grades: &BTreeSet<u32>) {
         let lang = self.lang.clone().unwrap_or_else(Lang::unknown);
         self.out.lang = lang.to_string();
         self.out.lang_detectable = lang::detectable(&lang);
@@ -216,8 +232,7 @@ impl Lane {
             self.out.judged_per_query.1 /= self.out.judged_queries as f64;
         }
         self.out.grades = self.halves.iter().map(|(h, n)| ((f64::from(*h) / 2.0).to_string(), *n)).collect();
-        let steps = 1..=(max.floor() as u32).saturating_mul(2);
-        for half in steps.filter(|h| fractional || h % 2 == 0) {
+        for half in steps(max, fractional, grades) {
             let above = |map: &BTreeMap<u32, u64>| map.range(half..).map(|(_, n)| n).sum::<u64>();
             let positives = above(&self.halves);
             self.out.thresholds.push(ThresholdProfile {

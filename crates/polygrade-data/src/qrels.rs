@@ -16,12 +16,14 @@ pub fn read<S: Report>(
     let mut first = true;
     while let Some((number, line)) = lines.next_line(state.problems()) {
         let header = std::mem::take(&mut first) && is_header(line);
-        if header || line.starts_with('#') {
+        if header {
             continue;
         }
         let at = At::line(path, number);
         match parse(line) {
             Ok((query, passage, grade)) => each(state, at, (query, passage), grade)?,
+            // Only what is no judgment is a comment: an id may begin with #.
+            Err(_) if line.starts_with('#') => {}
             Err(what) => state.problems().push(
                 at,
                 what,

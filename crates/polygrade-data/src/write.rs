@@ -77,9 +77,17 @@ impl CollectionWriter {
     }
 
     /// Adds a judgment read at `at`.
-    pub fn judgment(&mut self, at: &At, split: Split, query: &str, passage: &str, grade: f32) -> Result<()> {
+    /// Whether it was valid.
+    pub fn judgment(
+        &mut self,
+        at: &At,
+        split: Split,
+        query: &str,
+        passage: &str,
+        grade: f32,
+    ) -> Result<bool> {
         if self.check.judgment(at, split, (query, passage), grade, &self.scale).is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let slot = &mut self.qrels[split as usize];
         if slot.is_none() {
@@ -87,26 +95,24 @@ impl CollectionWriter {
             line(&mut file, format_args!("query-id\tcorpus-id\tscore"))?;
             *slot = Some(file);
         }
-        match slot {
-            Some(file) => line(file, format_args!("{query}\t{passage}\t{grade}")),
-            None => Ok(()),
+        if let Some(file) = slot {
+            line(file, format_args!("{query}\t{passage}\t{grade}"))?;
         }
+        Ok(true)
     }
 
     /// Writes `collection.toml` and puts the folder under its name. Problems stop it, unless `skip_invalid`.
-    pub fn finish(mut self, meta: &Meta, skip_invalid: bool) -> Result<Summary> {
-        let problems = std::mem::take(&mut self.check.problems);
+    /// `source` is where the records came from, for the message where there were none.
+    pub fn finish(mut self, meta: &Meta, source: &Path, skip_invalid: bool) -> Result<Summary> {
+        let mut problems = std::mem::take(&mut self.check.problems);
         let (passages, queries, judgments) = self.check.counts();
         if !skip_invalid {
             problems.clone().into_result()?;
         }
         if passages == 0 || queries == 0 || judgments == 0 {
             let what = format!("gave {passages} passages, {queries} queries and {judgments} judgments");
-            return Err(Error::input(
-                At::file(Path::new(&meta.source)),
-                what,
-                "check the source and its format",
-            ));
+            problems.push(At::file(source), what, "check the source and its format");
+            return Err(Error::Input(problems));
         }
         let toml = toml::to_string(meta).map_err(|e| Error::Internal(e.to_string()))?;
         let path = self.dir.path().join("collection.toml");

@@ -310,7 +310,7 @@ fn faults_before_a_file_that_cannot_be_read_on_are_reported_too() {
     let place = Place::of(&edited(files, "xquad.en.json", "\n]}\n", "\n"));
     let found = place.faults(Format::Squad, &in_english());
     assert!(found.iter().any(|p| p.what.contains("empty text")), "{found:?}");
-    assert!(found.iter().any(|p| p.at.line == Some(7)), "{found:?}");
+    assert!(found.iter().any(|p| p.at.line == Some(6)), "{found:?}");
 }
 
 #[cfg(feature = "parquet")]
@@ -427,4 +427,12 @@ fn the_profile_of_a_wide_scale_stays_small() {
     let place = Place::of(&edited(common::native(), "collection.toml", "3.0", "1000000.0"));
     let (profiled, _) = profile::profile(&place.src(), 20).unwrap();
     assert!(profiled.languages.iter().all(|l| l.thresholds.len() <= 1000));
+}
+
+#[test]
+fn translations_judged_in_two_splits_are_a_leak() {
+    let place = Place::of(&edited(common::native(), QUERIES, "\"h2\"", "\"h1\""));
+    let found = faults(Collection::load(&place.src()).map(|_| ()));
+    assert_places(&place, &found, &[(TEST, 2)]);
+    assert!(found[0].what.contains("same group"), "{found:?}");
 }

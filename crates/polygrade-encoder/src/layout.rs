@@ -151,7 +151,9 @@ fn modules(dir: &Path) -> Result<Modules> {
                 return Err(fault(format!("begins with {other:?}; only static models are read so far")));
             }
             other => {
-                return Err(fault(format!("module {i} is {other:?}, which a static model cannot have there")));
+                return Err(fault(format!(
+                    "module {i} is {other:?}, which a static model cannot have there"
+                )));
             }
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
             continue;
         }
         qrels::read(&path, sink, |sink, at, (q, p), grade| {
-            let split = named.unwrap_or_else(|| sink.options.split.of(q));
+            let split = named.unwrap_or_else(|| sink.split(q, None, q));
             sink.judgment(&at, split, (q, p), grade)
         })?;
     }

@@ -3,7 +3,7 @@
 //! Scores, where there are any, are the grades; without them positives have grade 1 and negatives 0. The
 //! evaluation folder holds `corpus.jsonl`, `{split}_queries.jsonl` and `{split}_qrels.jsonl`.
 
-use super::{Sink, Source, files_of, name_hints};
+use super::{Sink, Source, files_of, lang_of, name_hints};
 use crate::error::{At, Report, Result};
 use crate::io::{find, list, plain_name};
 use crate::record::{RawText, Split, text_or_number};
@@ -36,9 +36,8 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
         return evaluation(source, &corpus, sink);
     }
     for path in files_of(source, |name| name.ends_with(".jsonl"))? {
-        let (hint, split) = name_hints(&path);
-        let split = split.or(Split::parse(plain_name(&path).split('.').next().unwrap_or("")));
-        let lang = source.lang.clone().or(hint);
+        let split = name_hints(&path).1.or(Split::parse(plain_name(&path).split('.').next().unwrap_or("")));
+        let lang = lang_of(source, sink, &path);
         let lang = lang.as_ref();
         json_lines(&path, sink, |sink, at, record: Record| {
             let Record { query, pos, neg, pos_scores, neg_scores } = record;

@@ -11,11 +11,12 @@ mod pairs;
 mod sentence_transformers;
 mod sink;
 mod squad;
+mod table;
 mod tevatron;
 mod topics;
 mod trec;
 
-use crate::error::{At, Error, Result};
+use crate::error::{At, Error, Report, Result};
 use crate::lang::Lang;
 use crate::record::{Meta, Scale, Split};
 use crate::split::SplitRule;
@@ -159,13 +160,10 @@ pub fn import(format: Format, sources: &[Source], out: &Path, options: &Options)
     let first = sources.first().ok_or_else(|| Error::Usage("name a source to import".into()))?;
     let mut sink = Sink::create(out, options)?;
     for source in sources {
-        match format {
+        let done = match format {
             Format::Beir => beir::import(source, &mut sink),
             // Judgments may be of another source's passages, so these read all sources' texts first.
-            Format::Trec | Format::Miracl => {
-                trec::import(sources, &mut sink, format == Format::Miracl)?;
-                break;
-            }
+            Format::Trec | Format::Miracl => trec::import(sources, &mut sink, format == Format::Miracl),
             Format::Tevatron => tevatron::import(source, &mut sink),
             Format::FlagEmbedding => flagembedding::import(source, &mut sink),
             Format::SentenceTransformers => sentence_transformers::import(source, &mut sink),
@@ -173,13 +171,23 @@ pub fn import(format: Format, sources: &[Source], out: &Path, options: &Options)
             Format::Squad => squad::import(source, &mut sink),
             Format::Pairs => pairs::import(source, &mut sink),
             Format::Topics => topics::import(source, &mut sink),
-        }?;
+        };
+        if let Err(Error::Input(problems)) = done {
+            // What was found before comes first.
+            sink.problems().append(problems);
+            return Err(Error::Input(sink.problems().clone()));
+        }
+        done?;
+        if matches!(format, Format::Trec | Format::Miracl) {
+            break;
+        }
     }
     let folder = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = first.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let licence = options.licence.clone().unwrap_or_else(|| "unknown".into());
     let grades = if format == Format::Topics { topics::scale() } else { Scale::up_to(0.0) };
-    sink.finish(Meta { name: options.name.clone().unwrap_or(folder), licence, source, grades })
+    let meta = Meta { name: options.name.clone().unwrap_or(folder), licence, source, grades };
+    sink.finish(meta, &first.path)
 }
 
 /// The files to read of a source: itself, or the files of the folder whose plain names satisfy `wanted`.
@@ -196,17 +204,29 @@ fn files_of(source: &Source, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBu
     Ok(files)
 }
 
-/// Words of two letters in file names that look like language tags and are none.
-const NOT_LANGS: &[&str] = &["of", "gz", "dl", "ms", "md"];
+/// Words in file names that look like language tags and are none.
+const NOT_LANGS: &[&str] = &["of", "gz", "dl", "md", "hn", "all"];
+
+/// The language of a file's texts, as far as it is known without looking at them: the source's, else that of
+/// the options, else the one in the file's name.
+fn lang_of(source: &Source, sink: &Sink, path: &Path) -> Option<Lang> {
+    source.lang.clone().or_else(|| sink.options.lang.clone()).or_else(|| name_hints(path).0)
+}
 
 /// The language and split that a file's name mentions, as in `stsb-zh-dev.csv` or `xquad.ar.json`.
 fn name_hints(path: &Path) -> (Option<Lang>, Option<Split>) {
     let name = crate::io::plain_name(path);
-    // A tag with a region, as in `topics.pt-BR.tsv`: the region in capitals tells it from `zh-dev`.
+    // `topics.zh-Hant.tsv`: what stands between dots is the tag, whole.
+    let whole = ["topics.", "queries."].iter().find_map(|head| name.strip_prefix(head)).and_then(|rest| {
+        let tag = rest.split('.').next().filter(|t| Split::parse(t).is_none() && !NOT_LANGS.contains(t))?;
+        Lang::parse(tag)
+    });
+    // A tag with a region elsewhere: the capitals tell it from `zh-dev`.
     let with_region = |part: &&str| {
         part.split_once('-').is_some_and(|(l, r)| l.len() == 2 && r.len() == 2 && r == r.to_uppercase())
     };
-    let mut lang = name.split(['.', '_', ' ']).find(with_region).and_then(Lang::parse);
+    let region = || name.split(['.', '_', ' ']).find(with_region).and_then(Lang::parse);
+    let mut lang = whole.or_else(region);
     let mut split = None;
     for part in name.split(['.', '-', '_', ' ']).skip(1).chain(name.split('.').next()) {
         split = split.or_else(|| Split::parse(part));

@@ -25,6 +25,7 @@ mod with_parquet {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::{Field, Row};
     use std::fs::File;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::{Path, PathBuf};
 
     #[derive(PartialEq, Clone, Copy, PartialOrd, Eq, Ord)]
@@ -59,6 +60,9 @@ mod with_parquet {
     }
 
     fn walk(dir: &Path, each: &mut impl FnMut(&Path) -> Result<()>) -> Result<()> {
+        if dir.is_file() {
+            return each(dir);
+        }
         let entries = std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))?;
         let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
         paths.sort();
@@ -106,10 +110,24 @@ mod with_parquet {
         let reader = open(&table.path)?;
         let lang = table.lang.as_ref().or(named);
         let prefix = |id: String| table.lang.as_ref().map_or(id.clone(), |l| format!("{l}:{id}"));
-        for (i, row) in reader.get_row_iter(None).map_err(|e| broken(&table.path, &e))?.enumerate() {
-            let row = row.map_err(|e| broken(&table.path, &e))?;
+        let mut iter = reader.get_row_iter(None).map_err(|e| broken(&table.path, &e))?;
+        for i in 0.. {
+            // The parquet crate panics on some damaged files; for us they are input at fault like any other.
+            let next = catch_unwind(AssertUnwindSafe(|| iter.next()));
+            let row = match next {
+                Ok(None) => break,
+                Ok(Some(row)) => row.map_err(|e| broken(&table.path, &e))?,
+                Err(_) => {
+                    let fix = "fetch the file again";
+                    return Err(Error::input(
+                        At::line(&table.path, i + 1),
+                        "is not readable parquet: damaged",
+                        fix,
+                    ));
+                }
+            };
             // Parquet has rows, not lines; the number is the row's.
-            let at = At::line(&table.path, i as u64 + 1);
+            let at = At::line(&table.path, i + 1);
             let text = |names: &[&str]| text_of(&row, names);
             if table.kind == Kind::Qrels {
                 let (Some(q), Some(p), Some(grade)) =

@@ -5,10 +5,9 @@
 //! `join` column, or by split and row number, and their texts share a group. A sentence that occurs in
 //! several rows keeps the group of its first.
 
-use super::sentence_transformers::csv_error;
-use super::{Sink, Source, files_of, name_hints};
+use super::table::rows;
+use super::{Sink, Source, files_of, lang_of, name_hints};
 use crate::error::{At, Error, Report, Result};
-use crate::io;
 use crate::lang::Lang;
 use crate::record::Split;
 use std::path::Path;
@@ -18,8 +17,8 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
         [".csv", ".tsv", ".txt"].iter().any(|e| name.ends_with(e)) && !name.starts_with("README")
     };
     for path in files_of(source, table)? {
-        let (hint, split) = name_hints(&path);
-        let lang = source.lang.clone().or_else(|| sink.options.lang.clone()).or(hint);
+        let lang = lang_of(source, sink, &path);
+        let split = name_hints(&path).1;
         let columns = source.columns.clone().or_else(|| sink.options.columns.clone());
         file(&path, sink, lang.as_ref(), split, columns.as_ref())?;
     }
@@ -42,43 +41,18 @@ fn file(
     split: Option<Split>,
     names: Option<&[String; 3]>,
 ) -> Result<()> {
-    let tabs = io::Lines::open(path)?.next_line(sink.problems()).is_some_and(|(_, l)| l.contains('\t'));
-    // Tab-separated files of this kind quote nothing: a quotation mark there is part of the sentence.
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(if tabs { b'\t' } else { b',' })
-        .quoting(!tabs)
-        .flexible(true)
-        .has_headers(false)
-        .from_reader(io::open(path)?);
-    let mut columns = None;
+    let mut columns: Option<Columns> = None;
     let mut row_number = 0u64;
-    let mut row = csv::StringRecord::new();
-    loop {
-        match reader.read_record(&mut row) {
-            Ok(false) => return Ok(()),
-            Ok(true) => {}
-            Err(e) => {
-                let Error::Input(found) = csv_error(path, &e) else { continue };
-                found.kept().iter().for_each(|p| sink.problems().push(p.at.clone(), &p.what, &p.fix));
-                if e.is_io_error() {
-                    return Ok(());
-                }
-                continue;
-            }
-        }
-        let at = At { path: path.to_owned(), line: row.position().map(|p| p.line()) };
+    rows(path, None, sink, |sink, at, row| {
         let columns = match &columns {
             Some(c) => c,
             None => {
-                let (found, is_header) = find_columns(&row, sink, &at, names)?;
-                columns = Some(found);
+                let (found, is_header) = find_columns(row, sink, &at, names)?;
+                let found = columns.insert(found);
                 if is_header {
-                    continue;
+                    return Ok(());
                 }
-                match &columns {
-                    Some(c) => c,
-                    None => continue,
-                }
+                found
             }
         };
         row_number += 1;
@@ -88,15 +62,15 @@ fn file(
         else {
             let what = format!("has {} columns, which is too few", row.len());
             sink.problems().push(at, what, "write first sentence, second sentence and score in each row");
-            continue;
+            return Ok(());
         };
         if first.is_empty() && second.is_empty() && score.is_empty() {
-            continue;
+            return Ok(());
         }
         let Ok(grade) = score.parse::<f32>() else {
             let fix = "write a number, or name the score's column with --columns FIRST,SECOND,SCORE";
             sink.problems().push(at, format!("has {score:?} for a score"), fix);
-            continue;
+            return Ok(());
         };
         let key = match (sink.options.parallel, columns.join.and_then(field)) {
             (true, Some(value)) => Some(value.to_owned()),
@@ -107,9 +81,14 @@ fn file(
         let p = sink.passage_text(&at, second, lang, group("p").as_deref())?;
         let q = sink.query_text(&at, first, lang, group("q").as_deref())?;
         let split_key = columns.split_by.and_then(field).or(key.as_deref()).unwrap_or(first).to_owned();
+        // The first source decides for a row in all languages: the others may lack the column to split by.
+        let split = match &key {
+            Some(key) => Some(sink.split(&format!("\u{1}{key}"), split, &split_key)),
+            None => split,
+        };
         let split = sink.split(&q, split, &split_key);
-        sink.judgment_again(&at, split, (&q, &p), grade)?;
-    }
+        sink.judgment_again(&at, split, (&q, &p), grade)
+    })
 }
 
 /// The columns by name or number, and whether the first row is a header.
@@ -121,7 +100,7 @@ fn find_columns(
 ) -> Result<(Columns, bool)> {
     let position = |name: &str| {
         let number = name.parse::<usize>().ok().filter(|n| (1..=row.len()).contains(n)).map(|n| n - 1);
-        let clean = |c: &str| c.trim_start_matches('\u{feff}').trim().eq_ignore_ascii_case(name);
+        let clean = |c: &str| c.trim().eq_ignore_ascii_case(name);
         row.iter().position(clean).or(number).ok_or_else(|| {
             let what = format!("has no column {name:?} among {}", row.iter().collect::<Vec<_>>().join(", "));
             Error::input(at.clone(), what, "name columns as in the header, or by number from 1")
@@ -136,11 +115,7 @@ fn find_columns(
     let found = match names {
         Some([a, b, s]) => rest(position(a)?, position(b)?, position(s)?)?,
         None => {
-            let known = |wanted: &[&str]| {
-                wanted
-                    .iter()
-                    .find_map(|w| row.iter().position(|c| c.trim_start_matches('\u{feff}').trim() == *w))
-            };
+            let known = |wanted: &[&str]| wanted.iter().find_map(|w| row.iter().position(|c| c.trim() == *w));
             let first = known(&["sentence1", "sentence_A", "anchor", "query"]);
             let second = known(&["sentence2", "sentence_B", "positive", "passage"]);
             let score = known(&["score", "similarity_score", "relatedness_score", "label"]);

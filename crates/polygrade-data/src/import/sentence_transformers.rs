@@ -4,8 +4,9 @@
 //! - labelled lists: query, list of passages, list of labels;
 //! - triplets and tuples: query, positive, negatives; positives become grade 1, negatives grade 0.
 
-use super::{Sink, Source, files_of, name_hints};
-use crate::error::{At, Error, Report, Result};
+use super::table::rows;
+use super::{Sink, Source, files_of, lang_of, name_hints};
+use crate::error::{At, Report, Result};
 use crate::io;
 use crate::lang::Lang;
 use crate::record::Split;
@@ -43,10 +44,9 @@ fn is_label(name: &str) -> bool {
 pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     let known = |name: &str| [".jsonl", ".csv", ".tsv"].iter().any(|e| name.ends_with(e));
     for path in files_of(source, known)? {
-        let (hint, split) = name_hints(&path);
         let name = io::plain_name(&path);
-        let split = split.or(Split::parse(name.split('.').next().unwrap_or("")));
-        let lang = source.lang.clone().or(hint);
+        let split = name_hints(&path).1.or(Split::parse(name.split('.').next().unwrap_or("")));
+        let lang = lang_of(source, sink, &path);
         let take = |sink: &mut Sink, at: At, row: Row| match graded(row) {
             Ok((query, passages)) => record(sink, &at, &query, &passages, lang.as_ref(), split),
             Err(what) => {
@@ -60,39 +60,25 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
             continue;
         }
         let delimiter = if name.ends_with(".tsv") { b'\t' } else { b',' };
-        let mut reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(io::open(&path)?);
-        let headers = reader.headers().cloned().map_err(|e| csv_error(&path, &e))?;
-        for row in reader.into_records() {
-            match row {
-                Ok(row) => {
-                    let at = At { path: path.clone(), line: row.position().map(|p| p.line()) };
-                    let value = |h: &str, v: &str| match v.parse::<f64>() {
-                        Ok(n) if is_label(h) => Value::from(n),
-                        _ => Value::from(v),
-                    };
-                    let fields =
-                        headers.iter().zip(row.iter()).map(|(h, v)| (h.to_owned(), value(h, v))).collect();
-                    take(sink, at, Row(fields))?;
-                }
-                Err(e) => {
-                    let Error::Input(found) = csv_error(&path, &e) else { continue };
-                    found.kept().iter().for_each(|p| sink.problems().push(p.at.clone(), &p.what, &p.fix));
-                }
+        let mut headers: Option<Vec<String>> = None;
+        rows(&path, Some(delimiter), sink, |sink, at, row| {
+            let Some(headers) = &headers else {
+                headers = Some(row.iter().map(|h| h.trim().to_owned()).collect());
+                return Ok(());
+            };
+            if row.len() != headers.len() {
+                let what = format!("has {} columns, the header {}", row.len(), headers.len());
+                sink.problems().push(at, what, "give every row the columns of the header");
+                return Ok(());
             }
-        }
+            let value = |h: &str, v: &str| match v.parse::<f64>() {
+                Ok(n) if is_label(h) => Value::from(n),
+                _ => Value::from(v),
+            };
+            take(sink, at, Row(headers.iter().zip(row).map(|(h, v)| (h.clone(), value(h, v))).collect()))
+        })?;
     }
     Ok(())
-}
-
-/// A csv reader's error as a problem with its line.
-pub(super) fn csv_error(path: &std::path::Path, e: &csv::Error) -> Error {
-    let at = At { path: path.to_owned(), line: e.position().map(|p| p.line()) };
-    Error::input(
-        at,
-        format!("cannot be read: {e}"),
-        "check the quotes, the delimiter and that the text is UTF-8",
-    )
 }
 
 type Graded = (String, Vec<(String, f32)>);

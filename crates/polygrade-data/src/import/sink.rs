@@ -1,7 +1,7 @@
 //! Where every importer ends: languages, splits, grades and ids put in order on the way to the writer.
 
 use super::Options;
-use crate::error::{At, Problems, Report, Result};
+use crate::error::{At, Error, Problems, Report, Result};
 use crate::lang::{self, Lang};
 use crate::record::{Meta, RawText, Scale, Split};
 use crate::write::{CollectionWriter, Summary};
@@ -17,6 +17,8 @@ pub struct Sink {
     passages: FxHashMap<u128, u64>,
     queries: FxHashSet<u128>,
     query_splits: FxHashMap<String, Split>,
+    /// The groups of queries that have one, by a hash of the query's id.
+    query_groups: FxHashMap<u128, String>,
     grades: FxHashMap<u128, f32>,
     seen_langs: BTreeMap<Lang, u64>,
     top_grade: f32,
@@ -31,6 +33,13 @@ impl Report for Sink {
 impl Sink {
     /// Starts a collection in `out`.
     pub fn create(out: &std::path::Path, options: &Options) -> Result<Sink> {
+        if let Some((low, high)) = options.scale
+            && !((high - low).is_finite() && low < high)
+        {
+            return Err(Error::Usage(format!(
+                "a scale goes from a lower to a higher grade, not from {low} to {high}"
+            )));
+        }
         let max = options.scale.map_or(f32::MAX, |(low, high)| high - low);
         Ok(Sink {
             options: options.clone(),
@@ -38,6 +47,7 @@ impl Sink {
             passages: FxHashMap::default(),
             queries: FxHashSet::default(),
             query_splits: FxHashMap::default(),
+            query_groups: FxHashMap::default(),
             grades: FxHashMap::default(),
             seen_langs: BTreeMap::new(),
             top_grade: 0.0,
@@ -90,6 +100,9 @@ impl Sink {
         if raw.lang.is_none() {
             raw.lang = Some(self.query_lang(&raw.text, lang).to_string());
         }
+        if let Some(group) = &raw.group {
+            self.query_groups.insert(xxh3_128(raw.id.as_bytes()), group.clone());
+        }
         self.writer.query(at, raw)
     }
 
@@ -126,10 +139,10 @@ impl Sink {
             // Three decimals are more than any annotator gives, and 4.7 - 1 should read 3.7.
             grade = ((f64::from(grade) - f64::from(low)) * 1000.0).round() as f32 / 1000.0;
         }
-        if grade.is_finite() {
+        if self.writer.judgment(at, split, query, passage, grade)? {
             self.top_grade = self.top_grade.max(grade);
         }
-        self.writer.judgment(at, split, query, passage, grade)
+        Ok(())
     }
 
     /// Adds a judgment of a pair that may come again: the same grade is taken once, another is a problem.
@@ -146,19 +159,21 @@ impl Sink {
         }
     }
 
-    /// The split of a query: where its judgments already lie, else the file's, else the rule's for `key`.
+    /// The split of a query: where its judgments already lie, else the file's, else the rule's for the query's
+    /// group, or for `key` where it has none.
     pub fn split(&mut self, query: &str, file: Option<Split>, key: &str) -> Split {
         let rule = self.options.split;
+        let key = self.query_groups.get(&xxh3_128(query.as_bytes())).map_or(key, String::as_str);
         *self.query_splits.entry(query.to_owned()).or_insert_with(|| file.unwrap_or_else(|| rule.of(key)))
     }
 
     /// Finishes the collection. `meta.grades` is filled in from what was seen where no scale was given.
-    pub fn finish(self, mut meta: Meta) -> Result<Summary> {
+    pub fn finish(self, mut meta: Meta, source: &std::path::Path) -> Result<Summary> {
         if meta.grades.max == 0.0 {
             meta.grades.max =
                 self.options.scale.map_or(self.top_grade.ceil().max(1.0), |(low, high)| high - low);
         }
-        self.writer.finish(&meta, self.options.skip_invalid)
+        self.writer.finish(&meta, source, self.options.skip_invalid)
     }
 
     fn passage_lang(&mut self, text: &str, known: Option<&Lang>) -> Lang {
@@ -174,7 +189,12 @@ impl Sink {
     fn query_lang(&mut self, text: &str, known: Option<&Lang>) -> Lang {
         match known.or(self.options.lang.as_ref()) {
             Some(lang) => lang.clone(),
-            None => lang::detect_among(text, self.seen_langs.keys()).unwrap_or_else(|| self.commonest_lang()),
+            None => {
+                // A language that not one passage in a hundred looks like is more likely the detector's mistake.
+                let all: u64 = self.seen_langs.values().sum();
+                let common = self.seen_langs.iter().filter(|(_, n)| **n * 100 >= all).map(|(l, _)| l);
+                lang::detect_among(text, common).unwrap_or_else(|| self.commonest_lang())
+            }
         }
     }
 

@@ -3,11 +3,11 @@
 //! has grade 1 for its own paragraph too. Articles are never divided between splits. Parallel files have the
 //! same order of articles and paragraphs and the same question ids, which makes the groups.
 
-use super::{Sink, Source, files_of, name_hints};
+use super::{Sink, Source, files_of, lang_of, name_hints};
 use crate::error::{At, Error, Result};
 use crate::io;
 use crate::lang::Lang;
-use crate::record::RawText;
+use crate::record::{RawText, Split};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::path::Path;
@@ -35,7 +35,8 @@ struct Question {
 
 pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     for path in files_of(source, |name| name.ends_with(".json"))? {
-        let lang = source.lang.clone().or_else(|| sink.options.lang.clone()).or(name_hints(&path).0);
+        let lang = lang_of(source, sink, &path);
+        let split = name_hints(&path).1;
         // A wrong or missing language would give parallel files the same ids.
         let lang = lang.ok_or_else(|| {
             let fix = "name it in the file (xquad.de.json), as LANG=FILE, or with --lang";
@@ -45,7 +46,7 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
         let mut failure = None;
         let mut each = |article: Article| {
             number += 1;
-            match add(sink, &path, &lang, number, article) {
+            match add(sink, &path, &lang, split, number, article) {
                 Ok(()) => true,
                 Err(e) => {
                     failure = Some(e);
@@ -53,7 +54,7 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
                 }
             }
         };
-        let mut json = serde_json::Deserializer::from_reader(io::open(&path)?);
+        let mut json = serde_json::Deserializer::from_reader(io::open_text(&path)?);
         let read = Document(&mut each).deserialize(&mut json).and_then(|()| json.end());
         match (failure, read) {
             (Some(e), _) => return Err(e),
@@ -68,9 +69,18 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     Ok(())
 }
 
-fn add(sink: &mut Sink, path: &Path, lang: &Lang, number: usize, article: Article) -> Result<()> {
+fn add(
+    sink: &mut Sink,
+    path: &Path,
+    lang: &Lang,
+    split: Option<Split>,
+    number: usize,
+    article: Article,
+) -> Result<()> {
     let at = At::file(path);
-    let group = |i: usize| format!("a{number}p{}", i + 1);
+    // Files of different splits number their articles each from 1.
+    let part = split.map_or("", Split::name);
+    let group = |i: usize| format!("{part}a{number}p{}", i + 1);
     let passage_id = |i: usize| format!("{lang}-{}", group(i));
     for (i, paragraph) in article.paragraphs.iter().enumerate() {
         let raw = RawText { group: Some(group(i)), ..RawText::new(passage_id(i), paragraph.context.clone()) };
@@ -82,7 +92,8 @@ fn add(sink: &mut Sink, path: &Path, lang: &Lang, number: usize, article: Articl
             let id = format!("{lang}-{}", question.id);
             let raw = RawText { group: Some(question.id), ..RawText::new(id.clone(), question.question) };
             sink.query(&at, raw, Some(lang))?;
-            let split = sink.split(&id, None, &format!("a{number}"));
+            // Not by the question's group: an article stays whole.
+            let split = split.unwrap_or_else(|| sink.options.split.of(&format!("a{number}")));
             for j in 0..count {
                 let grade = if i == j && !question.is_impossible { 3.0 } else { 1.0 };
                 sink.judgment(&at, split, (&id, &passage_id(j)), grade)?;

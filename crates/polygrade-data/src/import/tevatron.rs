@@ -1,8 +1,8 @@
 //! Tevatron: new form with documents by id beside a corpus, old form with the passages inside each query.
 //! Both are binary: positives become grade 1, negatives grade 0.
 
-use super::{Sink, Source, files_of, name_hints};
-use crate::error::{At, Report, Result};
+use super::{Sink, Source, files_of, lang_of, name_hints};
+use crate::error::{At, Problems, Report, Result};
 use crate::lang::Lang;
 use crate::record::{RawText, Split, text_or_number, texts_or_numbers};
 use crate::scan::json_lines;
@@ -45,20 +45,28 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     let files = files_of(source, |name| name.ends_with(".jsonl") || name.ends_with(".json"))?;
     // Documents and queries may stand in any order of files, so judgments wait for the second pass.
     for path in &files {
-        let lang = source.lang.clone().or(name_hints(path).0);
+        let lang = lang_of(source, sink, path);
         json_lines(path, sink, |sink, at, record: Record| texts(sink, &at, record, lang.as_ref()))?;
     }
-    let before = sink.problems().clone();
+    // Lines that are no records have been reported by now; here they are passed over.
+    let mut second = SecondPass { sink, reported: Problems::default() };
     for path in &files {
         let named =
             name_hints(path).1.or(Split::parse(crate::io::plain_name(path).split('.').next().unwrap_or("")));
-        json_lines(path, sink, |sink, at, record: Record| judgments(sink, &at, record, named))?;
-    }
-    // Lines that were no records have been reported by the first pass; unknown ids only by the second.
-    if before.total() > 0 {
-        *sink.problems() = before;
+        json_lines(path, &mut second, |s, at, record: Record| judgments(s.sink, &at, record, named))?;
     }
     Ok(())
+}
+
+struct SecondPass<'a> {
+    sink: &'a mut Sink,
+    reported: Problems,
+}
+
+impl Report for SecondPass<'_> {
+    fn problems(&mut self) -> &mut Problems {
+        &mut self.reported
+    }
 }
 
 fn passage(sink: &mut Sink, at: &At, p: Passage, lang: Option<&Lang>) -> Result<()> {

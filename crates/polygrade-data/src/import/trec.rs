@@ -4,7 +4,7 @@
 //! splits that the names mention are used. MIRACL numbers the passages of each language anew, so there the
 //! language is put before each id.
 
-use super::{Sink, Source, files_of, name_hints};
+use super::{Sink, Source, files_of, lang_of, name_hints};
 use crate::error::{At, Error, Report, Result};
 use crate::io::{Lines, plain_name};
 use crate::lang::Lang;
@@ -18,12 +18,10 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
     for source in sources {
         for path in files_of(source, |_| true)? {
             let name = plain_name(&path);
-            let (lang, split) = name_hints(&path);
-            let lang = source.lang.clone().or(lang);
+            let (lang, split) = (lang_of(source, sink, &path), name_hints(&path).1);
             if name.starts_with("qrels") {
                 judgments.push((split, lang, path));
-            } else if (name.starts_with("topics") || name.starts_with("queries")) && !name.ends_with(".jsonl")
-            {
+            } else if name.starts_with("topics") || name.starts_with("queries") {
                 topics.push((lang, path));
             } else if name.ends_with(".jsonl") {
                 corpora.push((lang, path));
@@ -33,7 +31,8 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
     if !sink.options.qrels.is_empty() {
         // Named by hand: what else the name mentions is not a split.
         let named = sink.options.qrels.iter();
-        judgments = named.map(|(split, path)| (*split, name_hints(path).0, path.clone())).collect();
+        let lang = |path: &Path| sources.first().and_then(|s| lang_of(s, sink, path));
+        judgments = named.map(|(split, path)| (*split, lang(path), path.clone())).collect();
     }
     for (what, empty) in [
         ("topics*.tsv or queries*.tsv (id<TAB>query)", topics.is_empty()),
@@ -50,6 +49,13 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
         Some(lang) if prefix => format!("{lang}:{id}"),
         _ => id.to_owned(),
     };
+    // MIRACL's corpus files name no language; their folder's topics do.
+    if prefix && let [(Some(only), _), rest @ ..] = topics.as_slice() {
+        if rest.iter().all(|(l, _)| l.as_ref() == Some(only)) {
+            let unnamed = corpora.iter_mut().map(|(l, _)| l).filter(|l| l.is_none());
+            unnamed.for_each(|l| *l = Some(only.clone()));
+        }
+    }
     for (lang, path) in &corpora {
         json_lines(path, sink, |sink, at, mut raw: RawText| {
             raw.id = id_of(lang.as_ref(), &raw.id);
@@ -57,12 +63,19 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
         })?;
     }
     for (lang, path) in &topics {
-        read_topics(path, sink, lang.as_ref(), id_of)?;
+        if plain_name(path).ends_with(".jsonl") {
+            json_lines(path, sink, |sink, at, mut raw: RawText| {
+                raw.id = id_of(lang.as_ref(), &raw.id);
+                sink.query(&at, raw, lang.as_ref())
+            })?;
+        } else {
+            read_topics(path, sink, lang.as_ref(), id_of)?;
+        }
     }
     for (fixed, lang, path) in &judgments {
         qrels::read(path, sink, |sink, at, (q, p), grade| {
             let (q, p) = (id_of(lang.as_ref(), q), id_of(lang.as_ref(), p));
-            let split = sink.split(&q, *fixed, &q);
+            let split = fixed.unwrap_or_else(|| sink.split(&q, None, &q));
             sink.judgment(&at, split, (&q, &p), grade)
         })?;
     }

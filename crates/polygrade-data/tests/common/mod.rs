@@ -259,7 +259,7 @@ pub(crate) fn native() -> Files {
         (
             "queries.jsonl",
             "{\"_id\":\"q1\",\"text\":\"Who runs?\",\"lang\":\"en\",\"group\":\"h1\"}\n\
-             {\"_id\":\"q2\",\"text\":\"Wer läuft?\",\"lang\":\"de\",\"group\":\"h1\"}\n",
+             {\"_id\":\"q2\",\"text\":\"Wer läuft?\",\"lang\":\"de\",\"group\":\"h2\"}\n",
         ),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t3\nq1\td3\t0.5\n"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq2\td2\t2\n"),
