@@ -388,7 +388,7 @@ fn rich(tags: &[&str]) -> Collection {
             id: id("q", i),
             text: format!("\"Who\", 誰, {tag}?"),
             lang: lang(tag),
-            group: (i < 2).then(|| "h 1".into()),
+            group: (i < 2).then(|| format!("h {i}")),
         });
     }
     let n = tags.len() as u32;
@@ -459,7 +459,10 @@ fn any_collection() -> impl Strategy<Value = Collection> {
         let unique: BTreeMap<(u32, u32), u32> =
             grades.into_iter().map(|(q, p, g)| ((u32::from(q) % nq, u32::from(p) % np), g)).collect();
         for ((query, passage), grade) in unique {
-            judgments[query as usize % 3].push(Judgment { query, passage, grade: grade as f32 / 10.0 });
+            // Queries of one group share a split.
+            let unit = queries[query as usize].unit();
+            let first = queries.iter().position(|q| q.unit() == unit).unwrap_or(0);
+            judgments[first % 3].push(Judgment { query, passage, grade: grade as f32 / 10.0 });
         }
         let meta = Meta {
             name: "out".into(),

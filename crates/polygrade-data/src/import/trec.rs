@@ -4,7 +4,7 @@
 //! splits that the names mention are used. MIRACL numbers the passages of each language anew, so there the
 //! language is put before each id.
 
-use super::{Sink, Source, files_of, lang_of, name_hints};
+use super::{Sink, Source, files_of, name_hints};
 use crate::error::{At, Error, Report, Result};
 use crate::io::{Lines, plain_name};
 use crate::lang::Lang;
@@ -18,7 +18,8 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
     for source in sources {
         for path in files_of(source, |_| true)? {
             let name = plain_name(&path);
-            let (lang, split) = (lang_of(source, sink, &path), name_hints(&path).1);
+            let (hint, split) = name_hints(&path);
+            let lang = known(source, hint, sink);
             if name.starts_with("qrels") {
                 judgments.push((split, lang, path));
             } else if name.starts_with("topics") || name.starts_with("queries") {
@@ -31,7 +32,7 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
     if !sink.options.qrels.is_empty() {
         // Named by hand: what else the name mentions is not a split.
         let named = sink.options.qrels.iter();
-        let lang = |path: &Path| sources.first().and_then(|s| lang_of(s, sink, path));
+        let lang = |path: &Path| sources.first().and_then(|s| known(s, name_hints(path).0, sink));
         judgments = named.map(|(split, path)| (*split, lang(path), path.clone())).collect();
     }
     for (what, empty) in [
@@ -80,6 +81,11 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
         })?;
     }
     Ok(())
+}
+
+/// In these formats the language in a file's name is part of the format, and stands above `--lang`.
+fn known(source: &Source, hint: Option<Lang>, sink: &Sink) -> Option<Lang> {
+    source.lang.clone().or(hint).or_else(|| sink.options.lang.clone())
 }
 
 fn read_topics(
