@@ -108,7 +108,7 @@ impl Context<'_> {
                 let (result, resumed) = match self.load(&path, arm)? {
                     Some(result) => (result, true),
                     None => {
-                        let result = self.run_one(arm);
+                        let result = self.run_one(arm)?;
                         let json = serde_json::to_vec(&result).map_err(|e| Error::Internal(e.to_string()))?;
                         io::write(&path, &json)?;
                         (result, false)
@@ -147,7 +147,7 @@ impl Context<'_> {
         arm.lang.clone().map_or_else(|| self.plan.langs.clone(), |l| vec![l])
     }
 
-    fn run_one(&self, arm: &Arm) -> ArmResult {
+    fn run_one(&self, arm: &Arm) -> Result<ArmResult> {
         let started = Instant::now();
         let langs = self.langs(arm);
         let policies = match &arm.labels {
@@ -165,6 +165,7 @@ impl Context<'_> {
             let tail = trainer.total() - trainer.total() / 10;
             let mut losses = (0.0, 0.0);
             while let Some(report) = trainer.next_step() {
+                report.check()?;
                 steps = report.step;
                 if report.step >= tail {
                     losses = (losses.0 + report.loss, losses.1 + 1.0);
@@ -182,7 +183,7 @@ impl Context<'_> {
         };
         let (dev, test) = (measure(Split::Dev), measure(Split::Test));
         let seconds = started.elapsed().as_secs_f64();
-        ArmResult {
+        Ok(ArmResult {
             fingerprint: self.fingerprint.clone(),
             labels: describe(arm),
             steps,
@@ -190,7 +191,7 @@ impl Context<'_> {
             last_loss,
             dev,
             test,
-        }
+        })
     }
 
     /// One pool in a query's own language, or one for each language where queries cross to all others.

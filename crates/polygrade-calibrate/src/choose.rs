@@ -97,9 +97,18 @@ pub fn choose(
         Ok(compare(plan, lang.cloned(), &values))
     };
     let overall = compare_in(None)?;
+    if overall.queries == 0 {
+        let name = scenario.name();
+        return Err(Error::Usage(format!(
+            "no dev query has a relevant passage to find in the {name} scenario"
+        )));
+    }
     let mut by_lang = Vec::new();
     for lang in &plan.langs {
         let mut c = compare_in(Some(lang))?;
+        if c.queries == 0 {
+            continue;
+        }
         c.chosen = if c.equivalent.contains(&overall.best) { overall.best } else { c.best };
         by_lang.push(c);
     }
@@ -110,8 +119,15 @@ fn compare(plan: &Plan, lang: Option<Lang>, values: &[Values]) -> Comparison {
     let systems: Vec<&[Vec<f64>]> = values.iter().map(|v| v.by_seed.as_slice()).collect();
     let means: Vec<Interval> = systems.iter().map(|s| bootstrap::mean(s, plan.level)).collect();
     let mut order: Vec<usize> = (0..means.len()).collect();
-    // Of equal means the lower threshold comes first: it leaves more positives.
-    order.sort_by(|a, b| means[*b].mean.total_cmp(&means[*a].mean).then(a.cmp(b)));
+    // Of equal means, rounding aside, the lower threshold comes first: it leaves more positives.
+    let rounded = |i: usize| (means[i].mean * 1e9).round();
+    let lowest = |i: usize| match plan.grid[i] {
+        Policy::Threshold(t) => t,
+        Policy::Band { hi, .. } => hi,
+    };
+    order.sort_by(|a, b| {
+        rounded(*b).total_cmp(&rounded(*a)).then(lowest(*a).total_cmp(&lowest(*b))).then(a.cmp(b))
+    });
     let best = order[0];
     let difference = |other: usize, level: f64| bootstrap::paired(systems[best], systems[other], level);
     let rivals = (means.len() - 1).max(1) as f64;

@@ -22,7 +22,7 @@ pub struct Calibration {
     pub format: u32,
     /// The collection's name.
     pub collection: String,
-    /// Its licence and source.
+    /// Its licence.
     pub licence: String,
     /// Its highest grade.
     pub max_grade: f32,

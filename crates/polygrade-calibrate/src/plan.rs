@@ -1,7 +1,7 @@
 //! The plan of a calibration: what is trained, and what each model is measured on.
 
 use polygrade_data::{Collection, Error, Lang, Result, Split};
-use polygrade_train::{LabelPolicies, Policy, Scenario, Settings};
+use polygrade_train::{Label, LabelPolicies, Policy, Scenario, Settings};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -29,10 +29,12 @@ impl Plan {
     /// numbers, else every whole number up to G. At most nine, evenly chosen.
     pub fn default_grid(collection: &Collection) -> Vec<Policy> {
         let grades = collection.distinct_grades();
-        let mut steps: Vec<f32> = if grades.iter().all(|g| g.fract() == 0.0) {
+        let whole = grades.iter().all(|g| g.fract() == 0.0);
+        let mut steps: Vec<f32> = if whole || collection.meta.grades.max < 2.0 {
             grades.into_iter().filter(|g| *g > 0.0).collect()
         } else {
-            (1..=collection.meta.grades.max as u32).map(|g| g as f32).collect()
+            let highest = grades.last().copied().unwrap_or(0.0);
+            (1..=highest as u32).map(|g| g as f32).collect()
         };
         if steps.len() > 9 {
             steps = (0..9).map(|i| steps[i * (steps.len() - 1) / 8]).collect();
@@ -55,6 +57,14 @@ impl Plan {
                 return fault(format!(
                     "the collection has no {name} judgments, and calibrating needs train, dev and test; divide them \
                      with: polygrade import … --split 60:20:20"
+                ));
+            }
+        }
+        for policy in &self.grid {
+            let positive = |j: &polygrade_data::Judgment| policy.label(j.grade) == Label::Positive;
+            if !collection.judgments(Split::Train).iter().any(positive) {
+                return fault(format!(
+                    "no training judgment is a positive under the policy {policy}; leave it out of --grid"
                 ));
             }
         }
@@ -85,7 +95,8 @@ impl Plan {
             }
         }
         let langs: Vec<&str> = self.langs.iter().map(Lang::as_str).collect();
-        add(&format!("{:?} {langs:?} {:?} {}", self.settings, self.encoder, env!("CARGO_PKG_VERSION")));
+        let version = (env!("CARGO_PKG_VERSION"), polygrade_train::trainer::TRAINING_VERSION);
+        add(&format!("{:?} {langs:?} {:?} {version:?}", self.settings, self.encoder));
         format!("{:032x}", hash.digest128())
     }
 

@@ -6,7 +6,7 @@ use crate::lang::Lang;
 use crate::record::{Meta, Passage, Query, RawText, Split};
 use crate::scan::{self, Visitor};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// One judgment by indices into [`Collection::queries`] and [`Collection::passages`].
@@ -75,12 +75,11 @@ impl Collection {
         &self.judgments[split as usize]
     }
 
-    /// The languages that have both queries and passages, sorted.
+    /// The languages of queries or passages, sorted.
     pub fn langs(&self) -> Vec<Lang> {
-        let mut seen: BTreeMap<&Lang, u8> = BTreeMap::new();
-        self.queries.iter().for_each(|q| *seen.entry(&q.lang).or_default() |= 1);
-        self.passages.iter().for_each(|p| *seen.entry(&p.lang).or_default() |= 2);
-        seen.into_iter().filter(|(_, v)| *v == 3).map(|(l, _)| l.clone()).collect()
+        let all: BTreeSet<&Lang> =
+            self.queries.iter().map(|q| &q.lang).chain(self.passages.iter().map(|p| &p.lang)).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// The grades that occur in all splits, ascending.

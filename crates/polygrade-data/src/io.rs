@@ -6,7 +6,7 @@
 
 use crate::error::{At, Error, Problems, Result};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Longest line accepted, so that a binary file cannot fill the memory.
@@ -172,6 +172,13 @@ impl AtomicFile {
         let temp = tempfile::Builder::new().prefix(".polygrade-").suffix(".tmp").tempfile_in(dir);
         let temp = temp.map_err(|e| Error::io(dir, e))?;
         Ok(AtomicFile { target: target.to_owned(), temp: BufWriter::with_capacity(1 << 16, temp) })
+    }
+
+    /// Writes `bytes` over the beginning of what was written so far, for headers that count what follows.
+    pub fn rewrite_start(&mut self, bytes: &[u8]) -> Result<()> {
+        let done = self.temp.seek(io::SeekFrom::Start(0)).and_then(|_| self.temp.write_all(bytes));
+        done.and_then(|()| self.temp.seek(io::SeekFrom::End(0)).map(|_| ()))
+            .map_err(|e| Error::io(&self.target, e))
     }
 
     /// Puts the file under its name.

@@ -34,7 +34,8 @@ impl SplitRule {
         }
         let parts: Vec<f64> = text.split(':').map(|p| p.parse().ok()).collect::<Option<_>>()?;
         let sum: f64 = parts.iter().sum();
-        if parts.len() != 3 || parts.iter().any(|p| !(*p >= 0.0)) || !(sum > 0.0 && sum.is_finite()) {
+        if parts.len() != 3 || parts.iter().any(|p| p.is_nan() || *p < 0.0) || !(sum > 0.0 && sum.is_finite())
+        {
             return None;
         }
         Some(SplitRule::Shares { train: parts[0] / sum, dev: parts[1] / sum, seed })

@@ -270,7 +270,7 @@ impl<'a> Tensors<'a> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.inner.names().iter().any(|n| *n == name)
+        self.inner.names().contains(&name)
     }
 
     fn names(&self) -> String {

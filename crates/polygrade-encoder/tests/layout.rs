@@ -1,5 +1,6 @@
 //! Model folders: what is saved loads again with the same vectors, and damaged folders give errors that name
 //! the file. Loading in sentence-transformers and model2vec is checked by tools/check_static_layout.py.
+#![allow(clippy::unwrap_used)]
 
 use polygrade_data::Error;
 use polygrade_encoder::{NewStatic, NewStaticBase, StaticEncoder, TextKind};

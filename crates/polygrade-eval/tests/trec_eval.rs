@@ -1,4 +1,5 @@
 //! Metric values against trec_eval's recorded answers and pytrec_eval's; see fixtures/README.md.
+#![allow(clippy::unwrap_used)]
 
 use polygrade_data::{At, Problems, Result, qrels};
 use polygrade_eval::run::{self, Run};

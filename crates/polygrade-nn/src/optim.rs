@@ -72,8 +72,8 @@ impl AdamW {
             start = (row as usize + 1) * cols;
             parts.push((wr, mr, vr));
         }
-        let one =
-            |((w, m, v), g): ((&mut [f32], &mut [f32], &mut [f32]), &[f32])| self.update(w, g, m, v, rates);
+        type Part<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32]);
+        let one = |((w, m, v), g): (Part, &[f32])| self.update(w, g, m, v, rates);
         if parts.len() * cols > 1 << 16 {
             parts.into_par_iter().zip(grad.data.par_chunks(cols)).with_min_len(64).for_each(one);
         } else {

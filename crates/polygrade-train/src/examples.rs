@@ -178,6 +178,20 @@ impl Examples {
         self.text_of[passage as usize]
     }
 
+    /// Feeds everything that decides the batches to `add`, to tell sets of examples apart.
+    pub fn hash(&self, mut add: impl FnMut(u64)) {
+        add(self.scenario as u64);
+        self.queries_by_lang.iter().for_each(|n| add(*n as u64));
+        for e in &self.examples {
+            add(u64::from(e.query));
+            for v in &e.variants {
+                [v.lang, v.positives.len(), v.negatives.len()].into_iter().for_each(|n| add(n as u64));
+                v.positives.iter().chain(&v.negatives).for_each(|p| add(u64::from(*p)));
+            }
+            e.excluded.iter().for_each(|t| add(u64::from(*t)));
+        }
+    }
+
     /// Steps in an epoch. They follow from the scenario's queries alone, not from how many of them the policy
     /// left a positive, so that models under different policies train equally long.
     pub fn steps_per_epoch(&self, batch: usize) -> usize {

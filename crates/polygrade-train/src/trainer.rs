@@ -14,6 +14,7 @@ use polygrade_nn::kernels::{Transpose, matmul};
 use polygrade_nn::optim::{AdamW, Decay, Schedule};
 use polygrade_nn::rng::CounterRng;
 use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Settings of training. The defaults are those of the static encoder, chosen on the dev split of
 /// `collections/mini`; see docs/results.md.
@@ -69,6 +70,20 @@ pub struct StepReport {
     pub pairs: usize,
 }
 
+impl StepReport {
+    /// An error where the loss is no number any more.
+    pub fn check(&self) -> Result<()> {
+        if self.loss.is_finite() {
+            return Ok(());
+        }
+        let what = format!(
+            "the loss is {} at step {}: lower the learning rates or raise the temperature",
+            self.loss, self.step
+        );
+        Err(Error::Usage(what))
+    }
+}
+
 /// A training run.
 pub struct Trainer<'a> {
     learner: StaticLearner,
@@ -82,7 +97,12 @@ pub struct Trainer<'a> {
     bags: Bags,
     threads: bool,
     buffers: Buffers,
+    /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
+    identity: String,
 }
+
+/// Raised whenever a change makes training give other numbers, so that results of before are not mixed in.
+pub const TRAINING_VERSION: u32 = 1;
 
 #[derive(Default)]
 struct Buffers {
@@ -106,7 +126,18 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         let total = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
         let warmup = (total as f32 * settings.warmup) as u64;
+        let mut hash = Xxh3::new();
+        examples.hash(|n| hash.update(&n.to_le_bytes()));
+        let tokens = texts.queries.tokens.iter().chain(&texts.passages.tokens).map(|t| u64::from(*t));
+        let weights = encoder.table.data.iter().chain(&encoder.log_weights).map(|v| u64::from(v.to_bits()));
+        let projection = encoder.projection.iter().flat_map(|p| &p.data).map(|v| u64::from(v.to_bits()));
+        tokens.chain(weights).chain(projection).for_each(|n| hash.update(&n.to_le_bytes()));
+        let identity = format!(
+            "{settings:?}, data and encoder {:016x}, training version {TRAINING_VERSION}",
+            hash.digest()
+        );
         Trainer {
+            identity,
             learner: StaticLearner::new(encoder, threads),
             examples,
             texts,
@@ -202,18 +233,14 @@ impl<'a> Trainer<'a> {
         batches.get_mut(place).map(std::mem::take).unwrap_or_default()
     }
 
-    fn fingerprint(&self) -> String {
-        format!("{:?}, {} queries, {} steps", self.settings, self.examples.len(), self.schedule.total)
-    }
-
     /// Writes a checkpoint, atomically.
     pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
-        self.learner.save_state(path, &[("step", self.step.to_string()), ("run", self.fingerprint())])
+        self.learner.save_state(path, &[("step", self.step.to_string()), ("run", self.identity.clone())])
     }
 
     /// Goes on from a checkpoint of the same run; one of another run is refused.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
-        let own = self.fingerprint();
+        let own = self.identity.clone();
         self.step = self.learner.load_state(path, |note| {
             let (step, run) = (note("step").and_then(|s| s.parse().ok()), note("run"));
             match (step, run) {

@@ -1,4 +1,5 @@
 //! The invariants of examples and batches, on random small collections.
+#![allow(clippy::unwrap_used)]
 
 use polygrade_data::{Collection, Index, Judgment, Lang, Meta, Passage, Query, Scale, Split};
 use polygrade_nn::rng::CounterRng;

@@ -1,4 +1,5 @@
 //! The trainer's promises: it learns, threads change no bit, and a resumed run equals the uninterrupted one.
+#![allow(clippy::unwrap_used)]
 
 use polygrade_data::{Collection, Split};
 use polygrade_encoder::{NewStatic, NewStaticBase, StaticEncoder};

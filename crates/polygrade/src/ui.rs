@@ -17,7 +17,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Show no progress
-    #[arg(long, short, global = true)]
+    #[arg(long, global = true)]
     quiet: bool,
 }
 

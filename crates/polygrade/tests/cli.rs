@@ -1,4 +1,5 @@
 //! The program as users meet it: verbs, exit codes, files, and the promises about seeds, threads and resuming.
+#![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
 use std::fs;

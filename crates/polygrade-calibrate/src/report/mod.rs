@@ -97,11 +97,16 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
             signed(all.ci[1])
         ),
         (Some(second), _) => format!(
-            "Not settled: τ = {} cannot be told apart (best {} over τ = {second}, interval [{}, {}]).",
+            "Not settled: τ = {} cannot be told apart (best {} over τ = {second}, interval [{}, {}]{}).",
             list(&all.tau_equivalent),
             signed(all.difference),
             signed(all.ci[0]),
-            signed(all.ci[1])
+            signed(all.ci[1]),
+            if all.ci[0] > 0.0 {
+                ", which reaches 0 once it is widened for the number of rivals"
+            } else {
+                ""
+            }
         ),
     };
     let _ = writeln!(out, "<p>{how_sure}</p>");
@@ -282,7 +287,7 @@ fn made(c: &Calibration) -> String {
         if m.seconds < 90.0 { format!("{:.0} s", m.seconds) } else { format!("{:.1} min", m.seconds / 60.0) };
     let row = |k: &str, v: &str| format!("<dt>{k}</dt><dd>{}</dd>\n", escape(v));
     let mut out = "<h2>How it was made</h2>\n<dl>\n".to_owned();
-    let _ = write!(out, "<dt>command</dt><dd><code>{}</code></dd>\n", escape(&m.command));
+    let _ = writeln!(out, "<dt>command</dt><dd><code>{}</code></dd>", escape(&m.command));
     out += &row("polygrade", &m.version);
     out += &row(
         "date and time taken",

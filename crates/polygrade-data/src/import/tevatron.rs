@@ -19,7 +19,10 @@ struct Passage {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected query_id with query_text and positive_document_ids, query_id with query and positive_passages, or docid with text"
+)]
 enum Record {
     New {
         #[serde(deserialize_with = "text_or_number")]

@@ -51,11 +51,12 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
         _ => id.to_owned(),
     };
     // MIRACL's corpus files name no language; their folder's topics do.
-    if prefix && let [(Some(only), _), rest @ ..] = topics.as_slice() {
-        if rest.iter().all(|(l, _)| l.as_ref() == Some(only)) {
-            let unnamed = corpora.iter_mut().map(|(l, _)| l).filter(|l| l.is_none());
-            unnamed.for_each(|l| *l = Some(only.clone()));
-        }
+    if prefix
+        && let [(Some(only), _), rest @ ..] = topics.as_slice()
+        && rest.iter().all(|(l, _)| l.as_ref() == Some(only))
+    {
+        let unnamed = corpora.iter_mut().map(|(l, _)| l).filter(|l| l.is_none());
+        unnamed.for_each(|l| *l = Some(only.clone()));
     }
     for (lang, path) in &corpora {
         json_lines(path, sink, |sink, at, mut raw: RawText| {

@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     io::write(&report, report::html(&found).as_bytes())?;
     ui.result(&found, |c| {
         format!(
-            "{}\nlabels: {}\nreport: {}",
+            "{}labels: {}\nreport: {}",
             text(c),
             args.out.join("calibrated.toml").display(),
             report.display()
@@ -110,6 +110,13 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
             .collect::<Result<_>>()?,
         None => Plan::default_grid(collection),
     };
+    let mut unique: Vec<Policy> = Vec::new();
+    grid.into_iter().for_each(|p: Policy| {
+        if !unique.contains(&p) {
+            unique.push(p)
+        }
+    });
+    let grid = unique;
     let first = args.training.seed;
     Ok(Plan {
         scenarios,
@@ -127,19 +134,17 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
 
 /// With one language there is no mixture, and without judged translations nothing crosses languages.
 fn possible(collection: &Collection, langs: &[polygrade_data::Lang]) -> Vec<Scenario> {
-    let mut out = vec![Scenario::Monolingual];
-    if langs.len() > 1 {
-        out.push(Scenario::Mixture);
-        let graded = collection.graded(polygrade_data::Split::Train);
-        let crosses = graded.queries().iter().any(|&q| {
+    let graded = collection.graded(polygrade_data::Split::Train);
+    let meets = |scenario: Scenario| {
+        graded.queries().iter().any(|&q| {
             let lang = &collection.queries[q as usize].lang;
-            graded.judged(q).any(|(p, g)| g > 0.0 && collection.passages[p as usize].lang != *lang)
-        });
-        if crosses {
-            out.push(Scenario::CrossLingual);
-        }
-    }
-    out
+            graded
+                .judged(q)
+                .any(|(p, g)| g > 0.0 && scenario.pairs(lang, &collection.passages[p as usize].lang))
+        })
+    };
+    let possible = |s: &Scenario| meets(*s) && (langs.len() > 1 || *s == Scenario::Monolingual);
+    Scenario::ALL.into_iter().filter(possible).collect()
 }
 
 /// Tells a model apart from one that replaced it under the same name.

@@ -2,20 +2,17 @@
 
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::{Init, NewStatic, NewStaticBase, StaticEncoder, TokenWeights};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 /// Languages separated by commas, checked against the collection; all of its languages where none is given.
 pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<Lang>> {
     let all = collection.langs();
     let Some(text) = text else {
-        return if all.is_empty() {
-            Err(Error::Usage("no language has both queries and passages; see: polygrade profile".into()))
-        } else {
-            Ok(all)
-        };
+        return Ok(all);
     };
-    text.split(',')
+    let mut langs: Vec<Lang> = text
+        .split(',')
         .map(|tag| {
             let lang =
                 Lang::parse(tag.trim()).ok_or_else(|| Error::Usage(format!("{tag:?} is no language tag")))?;
@@ -23,12 +20,12 @@ pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<L
                 return Ok(lang);
             }
             let have: Vec<&str> = all.iter().map(Lang::as_str).collect();
-            Err(Error::Usage(format!(
-                "the collection has no queries and passages in {lang}; it has {}",
-                have.join(", ")
-            )))
+            Err(Error::Usage(format!("the collection has no texts in {lang}; it has {}", have.join(", "))))
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    let mut seen = BTreeSet::new();
+    langs.retain(|l| seen.insert(l.clone()));
+    Ok(langs)
 }
 
 /// How to make a static encoder from nothing.

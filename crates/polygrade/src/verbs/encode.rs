@@ -4,7 +4,7 @@ use crate::ui::Ui;
 use polygrade_data::io::AtomicFile;
 use polygrade_data::record::RawText;
 use polygrade_data::scan::json_lines;
-use polygrade_data::{Error, Problems, Result};
+use polygrade_data::{Error, Problems, Report, Result};
 use polygrade_encoder::{StaticEncoder, TextKind};
 use serde_json::json;
 use std::io::Write;
@@ -34,15 +34,6 @@ const HEADER: usize = 128;
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let encoder = StaticEncoder::load(&args.model)?;
     let kind = if args.query { TextKind::Query } else { TextKind::Passage };
-    // The number of rows stands in the header, so it has to be known first.
-    let mut problems = Problems::default();
-    let mut rows = 0u64;
-    json_lines(&args.input, &mut problems, |_, _, _: RawText| {
-        rows += 1;
-        Ok(())
-    })?;
-    problems.into_result()?;
-
     let ids_path = args.out.with_extension("ids.txt");
     let mut sink = Sink {
         encoder: &encoder,
@@ -51,15 +42,17 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         ids: AtomicFile::create(&ids_path)?,
         paths: (&args.out, &ids_path),
         pending: Vec::with_capacity(BLOCK),
+        rows: 0,
+        problems: Problems::default(),
     };
-    sink.write(&header(rows, encoder.dim()))?;
-    let bar = ui.progress("encoding", rows);
-    json_lines(&args.input, &mut Problems::default(), |_, _, raw: RawText| {
-        sink.push(raw)?;
+    // The number of rows is known only at the end; the input may be a pipe, so it is read once.
+    sink.write(&header(0, encoder.dim()))?;
+    let bar = ui.progress("encoding", 0);
+    json_lines(&args.input, &mut sink, |sink, _, raw: RawText| {
         bar.inc(1);
-        Ok(())
+        sink.push(raw)
     })?;
-    sink.finish()?;
+    let rows = sink.finish()?;
     bar.finish_and_clear();
     let value = json!({ "out": args.out, "ids": ids_path, "rows": rows, "dim": encoder.dim() });
     ui.result(&value, |_| format!("{}: {rows} × {}", args.out.display(), encoder.dim()))
@@ -72,6 +65,14 @@ struct Sink<'a> {
     ids: AtomicFile,
     paths: (&'a Path, &'a Path),
     pending: Vec<String>,
+    rows: u64,
+    problems: Problems,
+}
+
+impl Report for Sink<'_> {
+    fn problems(&mut self) -> &mut Problems {
+        &mut self.problems
+    }
 }
 
 impl Sink<'_> {
@@ -80,6 +81,7 @@ impl Sink<'_> {
     }
 
     fn push(&mut self, raw: RawText) -> Result<()> {
+        self.rows += 1;
         writeln!(self.ids, "{}", raw.id).map_err(|e| Error::io(self.paths.1, e))?;
         self.pending.push(match raw.title.as_deref() {
             Some(title) if !title.is_empty() => format!("{title} {}", raw.text),
@@ -95,10 +97,14 @@ impl Sink<'_> {
         self.write(&bytes)
     }
 
-    fn finish(mut self) -> Result<()> {
+    /// The number of rows written. Faults in the input leave no file.
+    fn finish(mut self) -> Result<u64> {
         self.flush()?;
+        self.problems.into_result()?;
+        self.out.rewrite_start(&header(self.rows, self.encoder.dim()))?;
         self.out.commit()?;
-        self.ids.commit()
+        self.ids.commit()?;
+        Ok(self.rows)
     }
 }
 

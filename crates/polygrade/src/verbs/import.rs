@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  \
     polygrade import beir nfcorpus --out nfc --lang en\n  \
     polygrade import squad xquad --out xq\n  \
-    polygrade import pairs stsb_multi_mt --parallel --out sts\n  \
+    polygrade import pairs stsb_multi_mt --parallel --scale 0:5 --skip-invalid --out sts\n  \
     polygrade import trec dl19 dl20 --lang en --split 60:20:20 --out dl\n\n\
     docs/formats.md lists the files that each format needs.")]
 pub(crate) struct Args {
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COLUMN")]
     split_by: Option<String>,
     /// Lowest and highest grade of the source; the lowest becomes 0
-    #[arg(long, value_name = "LOW:HIGH")]
+    #[arg(long, value_name = "LOW:HIGH", allow_hyphen_values = true)]
     scale: Option<String>,
     /// Grades to replace first
     #[arg(long, value_name = "OLD=NEW,…", allow_hyphen_values = true)]

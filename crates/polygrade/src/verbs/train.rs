@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "static")]
     encoder: String,
     /// Threshold: grades at or above it are positives; or a band LO:HI
-    #[arg(long, value_name = "N", required_unless_present = "labels", conflicts_with = "labels")]
+    #[arg(long, value_name = "N", conflicts_with = "labels", allow_hyphen_values = true)]
     tau: Option<String>,
     /// Label policies in a file, such as a calibrated.toml
     #[arg(long, value_name = "FILE")]
@@ -82,9 +82,12 @@ pub(crate) struct Training {
 impl Training {
     pub(crate) fn settings(&self) -> Result<Settings> {
         let positive = [self.temperature, self.learning_rate].iter().all(|x| x.is_finite() && *x > 0.0);
+        let not_negative =
+            [self.weight_learning_rate, self.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
         let counts = [self.epochs, self.batch_size, self.positives].iter().all(|n| *n > 0);
-        if !positive || !counts || !(0.0..=1.0).contains(&self.warmup_ratio) {
-            let what = "epochs, batch size, positives, temperature and learning rate must be above 0, warm-up in 0..1";
+        if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&self.warmup_ratio) {
+            let what = "epochs, batch size, positives, temperature and learning rate must be above 0, the weights' rate and \
+                        decay 0 or more, the warm-up in 0..1";
             return Err(Error::Usage(what.into()));
         }
         let mut s = Settings {
@@ -112,7 +115,8 @@ struct Trained {
     queries_without_positive: usize,
     steps: u64,
     last_loss: f64,
-    dev_ndcg_10: f64,
+    /// `null` where no dev query is judged.
+    dev_ndcg_10: Option<f64>,
     seconds: f64,
 }
 
@@ -126,16 +130,31 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
             Policy::parse(tau)
                 .ok_or_else(|| Error::Usage(format!("--tau {tau:?}: expected 2 or a band 0:2")))?,
         ),
-        (None, None) => return Err(Error::Usage("give --tau or --labels".into())),
+        (None, None) => return Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
     };
     let settings = args.training.settings()?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
+    if scenario == Scenario::CrossLingual && langs.len() < 2 {
+        return Err(Error::Usage("the cross-lingual scenario needs two languages or more".into()));
+    }
+    let several = scenario == Scenario::Monolingual && langs.len() > 1;
+    if !several {
+        check_free(&args.out)?;
+    }
     let base = args.new.base(&args.encoder, &collection)?;
     let mut done = Vec::new();
-    if scenario == Scenario::Monolingual && langs.len() > 1 {
+    if several {
         for lang in langs {
             let out = args.out.join(lang.as_str());
+            if out.join("modules.json").is_file() {
+                ui.note(&format!(
+                    "{} is there already and stays; remove it to train it again",
+                    out.display()
+                ));
+                continue;
+            }
+            check_free(&out)?;
             done.push(one(&args, &collection, &base, scenario, &[lang], &policies, settings, &out, ui)?);
         }
     } else {
@@ -144,10 +163,18 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     ui.result(&done, |done| {
         let line = |t: &Trained| {
             let (n, s, loss, dev) = (t.queries, t.steps, t.last_loss, t.dev_ndcg_10);
-            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev:.4}", t.out.display())
+            let dev = dev.map_or("–".into(), |d| format!("{d:.4}"));
+            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev}", t.out.display())
         };
         done.iter().map(line).collect::<Vec<_>>().join("\n")
     })
+}
+
+fn check_free(out: &Path) -> Result<()> {
+    if out.exists() && out.read_dir().map_err(|e| Error::io(out, e))?.next().is_some() {
+        return Err(Error::Usage(format!("{} exists and is not empty; choose another --out", out.display())));
+    }
+    Ok(())
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -163,9 +190,6 @@ fn one(
     ui: &Ui,
 ) -> Result<Trained> {
     let started = Instant::now();
-    if out.exists() && out.read_dir().map_err(|e| Error::io(out, e))?.next().is_some() {
-        return Err(Error::Usage(format!("{} exists and is not empty; choose another --out", out.display())));
-    }
     let graded = collection.graded(Split::Train);
     let examples = Examples::new(collection, &graded, scenario, langs, policies);
     if examples.is_empty() {
@@ -187,6 +211,7 @@ fn one(
     let bar = ui.progress("training", trainer.total());
     let (mut pairs, mut last_loss) = (0, 0.0);
     while let Some(report) = trainer.next_step() {
+        report.check()?;
         pairs += report.pairs;
         last_loss = report.loss;
         bar.set_position(report.step);
@@ -199,10 +224,14 @@ fn one(
     }
     bar.finish_and_clear();
 
+    let started_from = match args.encoder.as_str() {
+        "static" => format!("a new static encoder, {}", args.new.describe()),
+        dir => dir.to_owned(),
+    };
     let steps = trainer.done();
     let encoder = trainer.into_encoder();
     let dev_ndcg_10 = dev(collection, &texts, &encoder, scenario, langs);
-    let card = card(collection, scenario, langs, policies, settings, dev_ndcg_10);
+    let card = card(collection, scenario, langs, policies, settings, &started_from, dev_ndcg_10);
     encoder.save(out, &card)?;
     if checkpoint.exists() {
         std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
@@ -226,7 +255,7 @@ fn dev(
     encoder: &polygrade_encoder::StaticEncoder,
     scenario: Scenario,
     langs: &[Lang],
-) -> f64 {
+) -> Option<f64> {
     let graded = collection.graded(Split::Dev);
     let queries = queries_in(collection, &graded, langs);
     let measure = Measure::Ndcg(Some(10));
@@ -246,7 +275,7 @@ fn dev(
             }
         }
     }
-    if n == 0 { 0.0 } else { sum / f64::from(n) }
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 fn card(
@@ -255,17 +284,19 @@ fn card(
     langs: &[Lang],
     policies: &LabelPolicies,
     settings: Settings,
-    dev: f64,
+    encoder: &str,
+    dev: Option<f64>,
 ) -> String {
     let tags: Vec<&str> = langs.iter().map(Lang::as_str).collect();
     let policy = policies.to_toml("").unwrap_or_default();
+    let dev = dev.map_or("not measured".into(), |d| format!("{d:.4}"));
     let meta = &collection.meta;
     format!(
         "---\nlanguage: [{}]\nlicense: other\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n\
          tags: [sentence-transformers, static-embeddings, polygrade]\n---\n\n# Static encoder trained on {}\n\n\
          Made by polygrade {}. Scenario: {}. Languages: {}.\n\nData: {} ({}), licence {}.\n\n\
-         nDCG@10 on dev: {dev:.4} (graded, linear gains{}).\n\n## Label policy\n\n```toml\n{policy}```\n\n\
-         ## Settings\n\n```text\n{settings:#?}\n```\n\n## Use\n\n```sh\npolygrade search MODEL COLLECTION \"a query\"\n```\n\n\
+         nDCG@10 on dev: {dev} (graded, linear gains{}).\n\n## Label policy\n\n```toml\n{policy}```\n\n\
+         ## Settings\n\nTraining started from: {encoder}.\n\n```text\n{settings:#?}\n```\n\n## Use\n\n```sh\npolygrade search MODEL COLLECTION \"a query\"\n```\n\n\
          ```python\nfrom sentence_transformers import SentenceTransformer\nmodel = SentenceTransformer(\"MODEL\")\n```\n",
         tags.join(", "),
         meta.name,
