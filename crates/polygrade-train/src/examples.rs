@@ -179,7 +179,7 @@ impl Examples {
     }
 
     /// Feeds everything that decides the batches to `add`, to tell sets of examples apart.
-    pub fn hash(&self, mut add: impl FnMut(u64)) {
+    pub fn fingerprint(&self, mut add: impl FnMut(u64)) {
         add(self.scenario as u64);
         self.queries_by_lang.iter().for_each(|n| add(*n as u64));
         for e in &self.examples {

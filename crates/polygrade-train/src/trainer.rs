@@ -127,7 +127,7 @@ impl<'a> Trainer<'a> {
         let total = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
         let warmup = (total as f32 * settings.warmup) as u64;
         let mut hash = Xxh3::new();
-        examples.hash(|n| hash.update(&n.to_le_bytes()));
+        examples.fingerprint(|n| hash.update(&n.to_le_bytes()));
         let tokens = texts.queries.tokens.iter().chain(&texts.passages.tokens).map(|t| u64::from(*t));
         let weights = encoder.table.data.iter().chain(&encoder.log_weights).map(|v| u64::from(v.to_bits()));
         let projection = encoder.projection.iter().flat_map(|p| &p.data).map(|v| u64::from(v.to_bits()));

@@ -269,7 +269,7 @@ fn a_killed_calibration_goes_on_to_the_same_result() {
         own.iter().chain(&SMALL).map(|s| (*s).to_owned()).collect()
     };
     ok(&args(&whole, "2"));
-    let finished = || fs::read_dir(cut.join("arms")).map_or(0, |d| d.filter(|e| is_json(e)).count());
+    let finished = || fs::read_dir(cut.join("arms")).map_or(0, |d| d.filter(is_json).count());
     for goal in [1, 4, 9] {
         assert!(kill_when(&args(&cut, "2"), || finished() >= goal), "killed at {goal}");
         assert!(!cut.join("calibration.json").exists());
