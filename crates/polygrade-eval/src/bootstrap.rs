@@ -126,11 +126,13 @@ mod tests {
         let rng = CounterRng::new(6);
         let a: Vec<f64> = (0..50).map(|i| rng.normal(i) * 10.0).collect();
         let b: Vec<f64> = a.iter().map(|v| v - 0.1).collect();
-        let d = paired(&[a.clone()], &[b], 0.95);
+        let shifted = [b];
+        let a = [a];
+        let d = paired(&a, &shifted, 0.95);
         assert!((d.mean - 0.1).abs() < 1e-9 && d.low > 0.099 && !d.holds_zero());
-        assert!(paired(&[a.clone()], &[a.clone()], 0.95).holds_zero());
+        assert!(paired(&a, &a, 0.95).holds_zero());
         assert_eq!(mean(&[], 0.95).mean, 0.0);
-        let shares = best_share(&[&[a.clone()], &[a.iter().map(|v| v - 0.1).collect()], &[a]]);
+        let shares = best_share(&[&a, &shifted, &a]);
         assert!(
             (shares[0] - 0.5).abs() < 1e-9 && shares[1] == 0.0 && (shares[2] - 0.5).abs() < 1e-9,
             "{shares:?}"
