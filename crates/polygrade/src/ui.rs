@@ -31,8 +31,8 @@ pub(crate) struct Ui {
 impl Ui {
     pub(crate) fn new(common: &Common) -> Result<Ui> {
         if let Some(n) = common.threads {
-            if n == 0 {
-                return Err(Error::Usage("--threads must be 1 or more".into()));
+            if !(1..=1024).contains(&n) {
+                return Err(Error::Usage("--threads must be 1 to 1024".into()));
             }
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
             pool.map_err(|e| Error::Internal(e.to_string()))?;

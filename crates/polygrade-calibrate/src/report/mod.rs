@@ -163,7 +163,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
         out,
         "<h3>Threshold and effectiveness, by language of the query</h3>\n<p class=\"note\">{pool} \
         Large dots: means over seeds and {} queries or fewer a language; ring: the highest; small dots: single seeds; whiskers: \
-        {:.0} % interval of the paired difference to the highest. All panels have the same scale, each its own range.</p>",
+        {:.0} % interval of the paired difference to the highest. All panels have the same scale, each its own range. Top right: the thresholds that cannot be told from the highest; open where none is ruled out.</p>",
         cells.iter().map(|x| x.queries).max().unwrap_or(0),
         c.level * 100.0
     );
@@ -174,7 +174,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
     for cell in &panels {
         let undecided = cell.tau_equivalent.len() == c.grid.len() && c.grid.len() > 1;
         let sure =
-            if undecided { "undecided".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
+            if undecided { "open".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
         let _ = writeln!(
             out,
             "<figure class=\"panel\"><figcaption><b>{}</b><span>{}</span></figcaption>{}</figure>",

@@ -218,7 +218,7 @@ fn name_hints(path: &Path) -> (Option<Lang>, Option<Split>) {
     let name = crate::io::plain_name(path);
     // `topics.zh-Hant.tsv`: what stands between dots is the tag, whole.
     let whole = ["topics.", "queries."].iter().find_map(|head| name.strip_prefix(head)).and_then(|rest| {
-        let tag = rest.split('.').next().filter(|t| Split::parse(t).is_none() && !NOT_LANGS.contains(t))?;
+        let (tag, _) = rest.split_once('.').filter(|(t, _)| Split::parse(t).is_none() && !NOT_LANGS.contains(t))?;
         Lang::parse(tag)
     });
     // A tag with a region elsewhere: the capitals tell it from `zh-dev`.
@@ -259,5 +259,7 @@ mod tests {
         assert_eq!(hint("qrels_as_in_source.txt"), (None, None));
         assert_eq!(hint("en.jsonl"), (Some("en".into()), None));
         assert_eq!(hint("topics.pt-BR.tsv"), (Some("pt-BR".into()), None));
+        assert_eq!(hint("queries.tsv"), (None, None));
+        assert_eq!(hint("topics.zh-Hant-TW.tsv.gz"), (Some("zh-Hant-TW".into()), None));
     }
 }

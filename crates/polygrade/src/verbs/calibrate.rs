@@ -117,6 +117,9 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
         }
     });
     let grid = unique;
+    if !(1..=1000).contains(&args.seeds) {
+        return Err(Error::Usage("--seeds must be 1 to 1000".into()));
+    }
     let first = args.training.seed;
     Ok(Plan {
         scenarios,

@@ -57,10 +57,10 @@ impl NewEncoder {
     }
 
     fn settings(&self) -> Result<NewStatic> {
-        if self.vocab_size < 2 || self.dim == 0 || self.projection == Some(0) {
-            return Err(Error::Usage(
-                "--vocab-size must be 2 or more, --dim and --projection 1 or more".into(),
-            ));
+        let widths = [Some(self.dim), self.projection];
+        if !(2..=10_000_000).contains(&self.vocab_size) || !widths.iter().flatten().all(|n| (1..=16_384).contains(n)) {
+            let what = "--vocab-size must be 2 to 10 million, --dim and --projection 1 to 16384";
+            return Err(Error::Usage(what.into()));
         }
         Ok(NewStatic {
             vocab_size: self.vocab_size,
