@@ -173,8 +173,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
     out += "<div class=\"panels\">\n";
     for cell in &panels {
         let undecided = cell.tau_equivalent.len() == c.grid.len() && c.grid.len() > 1;
-        let sure =
-            if undecided { "open".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
+        let sure = if undecided { "open".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
         let _ = writeln!(
             out,
             "<figure class=\"panel\"><figcaption><b>{}</b><span>{}</span></figcaption>{}</figure>",

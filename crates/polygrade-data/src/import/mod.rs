@@ -218,7 +218,8 @@ fn name_hints(path: &Path) -> (Option<Lang>, Option<Split>) {
     let name = crate::io::plain_name(path);
     // `topics.zh-Hant.tsv`: what stands between dots is the tag, whole.
     let whole = ["topics.", "queries."].iter().find_map(|head| name.strip_prefix(head)).and_then(|rest| {
-        let (tag, _) = rest.split_once('.').filter(|(t, _)| Split::parse(t).is_none() && !NOT_LANGS.contains(t))?;
+        let (tag, _) =
+            rest.split_once('.').filter(|(t, _)| Split::parse(t).is_none() && !NOT_LANGS.contains(t))?;
         Lang::parse(tag)
     });
     // A tag with a region elsewhere: the capitals tell it from `zh-dev`.
@@ -227,9 +228,8 @@ fn name_hints(path: &Path) -> (Option<Lang>, Option<Split>) {
     };
     let region = || name.split(['.', '_', ' ']).find(with_region).and_then(Lang::parse);
     let mut lang = whole.or_else(region);
-    let mut split = None;
+    let split = name.split(['.', '-', '_', ' ']).find_map(Split::parse);
     for part in name.split(['.', '-', '_', ' ']).skip(1).chain(name.split('.').next()) {
-        split = split.or_else(|| Split::parse(part));
         if lang.is_none()
             && part.len() == 2
             && part == part.to_ascii_lowercase()

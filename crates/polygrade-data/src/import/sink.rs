@@ -57,8 +57,9 @@ impl Sink {
     /// Adds a passage that has an id. `lang` is what the source says for all of its texts.
     pub fn passage(&mut self, at: &At, mut raw: RawText, lang: Option<&Lang>) -> Result<()> {
         fill(&mut raw);
-        if raw.lang.is_none() {
-            raw.lang = Some(self.passage_lang(&raw.text, lang).to_string());
+        match raw.lang.as_deref().map(Lang::parse) {
+            None => raw.lang = Some(self.passage_lang(&raw.text, lang).to_string()),
+            Some(own) => own.into_iter().for_each(|own| *self.seen_langs.entry(own).or_default() += 1),
         }
         self.writer.passage(at, raw)
     }

@@ -25,6 +25,8 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
             } else if name.starts_with("topics") || name.starts_with("queries") {
                 topics.push((lang, path));
             } else if name.ends_with(".jsonl") {
+                // MIRACL's ids need the language of their topics, not a guess.
+                let lang = if prefix { source.lang.clone().or_else(|| name_hints(&path).0) } else { lang };
                 corpora.push((lang, path));
             }
         }
@@ -35,6 +37,8 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
         let lang = |path: &Path| sources.first().and_then(|s| known(s, name_hints(path).0, sink));
         judgments = named.map(|(split, path)| (*split, lang(path), path.clone())).collect();
     }
+    // Where the split is named it also holds for judgments in files without one.
+    judgments.sort_by_key(|(split, ..)| split.is_none());
     for (what, empty) in [
         ("topics*.tsv or queries*.tsv (id<TAB>query)", topics.is_empty()),
         ("qrels* (query-id 0 passage-id grade)", judgments.is_empty()),
@@ -77,7 +81,9 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
     for (fixed, lang, path) in &judgments {
         qrels::read(path, sink, |sink, at, (q, p), grade| {
             let (q, p) = (id_of(lang.as_ref(), q), id_of(lang.as_ref(), p));
-            let split = fixed.unwrap_or_else(|| sink.split(&q, None, &q));
+            // A named file's split stands, so that a query in two of them is reported.
+            let known = sink.split(&q, *fixed, &q);
+            let split = fixed.unwrap_or(known);
             sink.judgment(&at, split, (&q, &p), grade)
         })?;
     }

@@ -58,7 +58,9 @@ impl NewEncoder {
 
     fn settings(&self) -> Result<NewStatic> {
         let widths = [Some(self.dim), self.projection];
-        if !(2..=10_000_000).contains(&self.vocab_size) || !widths.iter().flatten().all(|n| (1..=16_384).contains(n)) {
+        if !(2..=10_000_000).contains(&self.vocab_size)
+            || !widths.iter().flatten().all(|n| (1..=16_384).contains(n))
+        {
             let what = "--vocab-size must be 2 to 10 million, --dim and --projection 1 to 16384";
             return Err(Error::Usage(what.into()));
         }

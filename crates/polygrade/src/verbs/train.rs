@@ -84,7 +84,8 @@ impl Training {
         let positive = [self.temperature, self.learning_rate].iter().all(|x| x.is_finite() && *x > 0.0);
         let not_negative =
             [self.weight_learning_rate, self.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
-        let counts = [self.epochs, self.batch_size, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
+        let counts =
+            [self.epochs, self.batch_size, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
         if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&self.warmup_ratio) {
             let what = "epochs, batch size and positives must be 1 to a million, temperature and learning rate above 0, the weights' rate and \
                         decay 0 or more, the warm-up in 0..1";
