@@ -60,13 +60,19 @@ pub struct Choice {
 impl Choice {
     /// The policy chosen for all languages, where it is one.
     pub fn uniform(&self) -> Option<Policy> {
-        let first = self.by_lang.first().map_or(self.overall.chosen, |c| c.chosen);
-        self.by_lang.iter().all(|c| c.chosen == first).then(|| self.grid[first])
+        let usual = self.overall.chosen;
+        self.by_lang.iter().all(|c| c.chosen == usual).then(|| self.grid[usual])
+    }
+
+    /// The policy for queries in a language; that of all together where no dev query speaks for it.
+    pub fn of(&self, lang: &Lang) -> Policy {
+        let own = self.by_lang.iter().find(|c| c.lang.as_ref() == Some(lang));
+        self.grid[own.map_or(self.overall.chosen, |c| c.chosen)]
     }
 
     /// As label policies: the overall choice, and a rule for each language that differs.
     pub fn policies(&self, scenario: Scenario) -> LabelPolicies {
-        let default = self.uniform().unwrap_or(self.grid[self.overall.chosen]);
+        let default = self.grid[self.overall.chosen];
         let differing = self.by_lang.iter().filter(|c| self.grid[c.chosen] != default);
         let rules = differing.map(|c| Rule {
             scenario: Some(scenario),
@@ -96,7 +102,7 @@ pub fn choose(
         };
         Ok(compare(plan, lang.cloned(), &values))
     };
-    let overall = compare_in(None)?;
+    let mut overall = compare_in(None)?;
     if overall.queries == 0 {
         let name = scenario.name();
         return Err(Error::Usage(format!(
@@ -111,6 +117,12 @@ pub fn choose(
         }
         c.chosen = if c.equivalent.contains(&overall.best) { overall.best } else { c.best };
         by_lang.push(c);
+    }
+    // A lone language, or languages that all rule the overall best out, decide for the whole.
+    if let Some(first) = by_lang.first().map(|c| c.chosen)
+        && by_lang.iter().all(|c| c.chosen == first)
+    {
+        overall.chosen = first;
     }
     Ok(Choice { overall, by_lang, grid: plan.grid.clone() })
 }

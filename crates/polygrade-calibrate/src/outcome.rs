@@ -359,9 +359,9 @@ fn calibrated(
         return gather(plan, collection, scenario, &labels, None, &results.arms, |r| &r.test);
     }
     let mut rows: Vec<Vec<(Index, f64)>> = vec![Vec::new(); plan.seeds.len()];
-    for c in &choice.by_lang {
-        let labels = ArmLabels::Policy(plan.grid[c.chosen]);
-        let v = gather(plan, collection, scenario, &labels, c.lang.as_ref(), &results.arms, |r| &r.test)?;
+    for lang in &plan.langs {
+        let labels = ArmLabels::Policy(choice.of(lang));
+        let v = gather(plan, collection, scenario, &labels, Some(lang), &results.arms, |r| &r.test)?;
         for (row, values) in rows.iter_mut().zip(&v.by_seed) {
             row.extend(v.queries.iter().copied().zip(values.iter().copied()));
         }
@@ -408,6 +408,11 @@ fn test_rows(
         }
         for (name, values) in &systems {
             let values = part(values);
+            if values.queries != reference.queries {
+                return Err(Error::Internal(format!(
+                    "{name} was measured on other queries than the calibrated system"
+                )));
+            }
             let i = bootstrap::mean(&values.by_seed, plan.level);
             let difference = bootstrap::paired(&reference.by_seed, &values.by_seed, plan.level);
             rows.push(TestRow {

@@ -1,6 +1,6 @@
 //! The plan of a calibration: what is trained, and what each model is measured on.
 
-use polygrade_data::{Collection, Error, Lang, Result, Split};
+use polygrade_data::{Collection, Error, Graded, Lang, Result, Split};
 use polygrade_train::{Label, LabelPolicies, Policy, Scenario, Settings};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -27,10 +27,14 @@ pub struct Plan {
 impl Plan {
     /// The thresholds to try where none are given: every grade above the lowest where grades are whole
     /// numbers, else every whole number up to G. At most nine, evenly chosen.
-    pub fn default_grid(collection: &Collection) -> Vec<Policy> {
-        let grades = collection.distinct_grades();
+    pub fn default_grid(collection: &Collection, langs: &[Lang]) -> Vec<Policy> {
+        let train = collection.judgments(Split::Train).iter();
+        let own = train.filter(|j| langs.contains(&collection.queries[j.query as usize].lang));
+        let mut grades: Vec<f32> = own.map(|j| j.grade).collect();
+        grades.sort_by(f32::total_cmp);
+        grades.dedup();
         let whole = grades.iter().all(|g| g.fract() == 0.0);
-        let mut steps: Vec<f32> = if whole || collection.meta.grades.max < 2.0 {
+        let mut steps: Vec<f32> = if whole || grades.last().is_none_or(|g| *g < 2.0) {
             grades.into_iter().filter(|g| *g > 0.0).collect()
         } else {
             let highest = grades.last().copied().unwrap_or(0.0);
@@ -60,18 +64,47 @@ impl Plan {
                 ));
             }
         }
-        for policy in &self.grid {
-            let positive = |j: &polygrade_data::Judgment| policy.label(j.grade) == Label::Positive;
-            if !collection.judgments(Split::Train).iter().any(positive) {
-                return fault(format!(
-                    "no training judgment is a positive under the policy {policy}; leave it out of --grid"
-                ));
+        for &scenario in &self.scenarios {
+            let name = scenario.name();
+            let dev = collection.graded(Split::Dev);
+            if !self.meets(collection, &dev, scenario, |_, _, grade| grade > 0.0) {
+                return fault(format!("no dev query has a relevant passage to find in the {name} scenario"));
+            }
+            let train = collection.graded(Split::Train);
+            for policy in &self.grid {
+                if !self
+                    .meets(collection, &train, scenario, |_, _, grade| policy.label(grade) == Label::Positive)
+                {
+                    return fault(format!(
+                        "no training judgment of the {name} scenario is a positive under the policy {policy}; leave it out of --grid"
+                    ));
+                }
             }
         }
         if self.scenarios.contains(&Scenario::CrossLingual) && self.langs.len() < 2 {
             return fault("the cross-lingual scenario needs two languages or more".into());
         }
         Ok(())
+    }
+
+    /// Whether a judgment between texts that meet in the scenario satisfies `wanted` (query, passage, grade).
+    fn meets(
+        &self,
+        collection: &Collection,
+        graded: &Graded,
+        scenario: Scenario,
+        wanted: impl Fn(&Lang, &Lang, f32) -> bool,
+    ) -> bool {
+        graded.queries().iter().any(|&q| {
+            let query = &collection.queries[q as usize].lang;
+            self.langs.contains(query)
+                && graded.judged(q).any(|(p, grade)| {
+                    let passage = &collection.passages[p as usize].lang;
+                    self.langs.contains(passage)
+                        && scenario.pairs(query, passage)
+                        && wanted(query, passage, grade)
+                })
+        })
     }
 
     /// A fingerprint of collection, plan and program: results of another one are never mixed in.

@@ -177,11 +177,6 @@ impl Graded {
     pub fn passage_unit(&self, passage: Index) -> u32 {
         self.passage_unit[passage as usize]
     }
-
-    /// A number shared by the translations of a query.
-    pub fn query_unit(&self, query: Index) -> u32 {
-        self.query_unit[query as usize]
-    }
 }
 
 /// Numbers units in the order of their first text. An id and a group of the same name are different units.

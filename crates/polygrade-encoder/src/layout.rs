@@ -34,6 +34,10 @@ impl StaticEncoder {
             let weight = a.exp();
             row.iter_mut().for_each(|v| *v *= weight);
         }
+        // A token that is left out here is nothing to tools that count it, so that vectors keep their direction.
+        if let Some(unknown) = self.tokenizer.drop.filter(|id| (*id as usize) < folded.rows()) {
+            folded.row_mut(unknown as usize).fill(0.0);
+        }
         save_tensor(&dir.join("model.safetensors"), "embedding.weight", &folded)?;
         io::write(&dir.join("tokenizer.json"), self.tokenizer.to_json()?.as_bytes())?;
         let module = |idx: usize, path: &str, class: &str| {
@@ -213,7 +217,7 @@ fn model2vec_rules(tokenizer: &mut TextTokenizer, config: Option<&Value>) -> Res
             n if n % 2 == 1 => lengths[half],
             _ => (lengths[half - 1] + lengths[half]) / 2,
         };
-        tokenizer.max_chars = Some(n * median);
+        tokenizer.max_chars = Some(n.saturating_mul(median));
         tokenizer.max_tokens = Some(n);
     }
     Ok(())
@@ -315,8 +319,8 @@ impl<'a> Tensors<'a> {
         let [_, cols] = shape[..] else {
             return Err(self.fault(&format!("{name:?} has the shape {shape:?}"), "expected rows × columns"));
         };
-        if cols == 0 {
-            return Err(self.fault(&format!("{name:?} has no columns"), "fetch the model again"));
+        if shape.contains(&0) {
+            return Err(self.fault(&format!("{name:?} has the shape {shape:?}"), "fetch the model again"));
         }
         let data = if view.dtype() == Dtype::F32 {
             view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()

@@ -16,6 +16,7 @@ use polygrade_nn::kernels::{self, Transpose, l2_normalize};
 use polygrade_nn::rng::CounterRng;
 use rayon::prelude::*;
 use std::borrow::Cow;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Texts put before queries and passages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,6 +152,17 @@ impl StaticEncoder {
     /// Width of the vectors.
     pub fn dim(&self) -> usize {
         self.projection.as_ref().map_or(self.table.cols, |p| p.cols)
+    }
+
+    /// Tells encoders apart: a hash of parameters, prompts and tokeniser.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let projection = self.projection.iter().flat_map(|p| &p.data);
+        let values = self.table.data.iter().chain(&self.log_weights).chain(projection);
+        values.for_each(|v| hash.update(&v.to_bits().to_le_bytes()));
+        hash.update(format!("{:?} {} {}", self.prompts, self.normalize, self.dim()).as_bytes());
+        hash.update(self.tokenizer.to_json().unwrap_or_default().as_bytes());
+        hash.digest()
     }
 
     /// Number of parameters.

@@ -26,7 +26,7 @@ impl Interval {
 }
 
 /// Resamples drawn unless told otherwise.
-pub const RESAMPLES: usize = 2000;
+pub const RESAMPLES: usize = 5000;
 
 /// The means of resample `r` for several systems at once: the same seeds and queries for all of them, so that
 /// they can be compared. `systems[system][seed][query]`.
@@ -76,7 +76,11 @@ pub fn mean(values: &[Vec<f64>], level: f64) -> Interval {
 }
 
 /// The bootstrap interval of the mean of `a − b`, paired by seed and query.
+///
+/// # Panics
+/// When the two have different numbers of seeds or queries.
 pub fn paired(a: &[Vec<f64>], b: &[Vec<f64>], level: f64) -> Interval {
+    assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len()), "values are not paired");
     let differences: Vec<Vec<f64>> =
         a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
     mean(&differences, level)

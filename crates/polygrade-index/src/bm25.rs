@@ -7,7 +7,6 @@
 
 use crate::top::{Hit, TieOrder, Top};
 use polygrade_data::Lang;
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -86,11 +85,6 @@ impl Bm25 {
             .into_iter()
             .for_each(|(at, score)| top.push(Hit { passage: self.numbers[at as usize], score }));
         top.into_sorted()
-    }
-
-    /// [`Bm25::search`] for many queries of one language; rayon's threads share them.
-    pub fn search_all(&self, queries: &[&str], lang: &Lang, k: usize, ties: &TieOrder) -> Vec<Vec<Hit>> {
-        queries.par_iter().map(|q| self.search(q, lang, k, ties)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Exact search: every query against every passage of its pool, by scalar product.
 //!
-//! Scores are computed in tiles, so memory does not grow with the pool; rayon's threads share the queries. A
+//! Scores are computed in tiles, so the table of them stays small; rayon's threads share the queries. A
 //! score has the same bits whatever the tiles, the pool and the number of threads.
 
 use crate::top::{Hit, TieOrder, Top};
@@ -13,55 +13,35 @@ const QUERIES: usize = 64;
 /// Passages in one tile.
 const PASSAGES: usize = 4096;
 
-/// Passages to search, gathered into one block.
+/// Passages to search, gathered into tiles.
 pub struct Pool {
-    numbers: Vec<u32>,
-    vectors: Matrix,
+    tiles: Vec<(Vec<u32>, Matrix)>,
 }
 
 impl Pool {
     /// The passages `numbers` of a matrix of all vectors.
     pub fn new(numbers: Vec<u32>, all: &Matrix) -> Self {
-        let mut vectors = Matrix::zeros(numbers.len(), all.cols);
-        for (i, &p) in numbers.iter().enumerate() {
-            vectors.row_mut(i).copy_from_slice(all.row(p as usize));
-        }
-        Pool { numbers, vectors }
-    }
-
-    /// The passages' numbers.
-    pub fn numbers(&self) -> &[u32] {
-        &self.numbers
+        let tile = |numbers: &[u32]| {
+            let mut vectors = Matrix::zeros(numbers.len(), all.cols);
+            for (i, &p) in numbers.iter().enumerate() {
+                vectors.row_mut(i).copy_from_slice(all.row(p as usize));
+            }
+            (numbers.to_vec(), vectors)
+        };
+        Pool { tiles: numbers.chunks(PASSAGES).map(tile).collect() }
     }
 
     /// The best `k` passages for each row of `queries`.
     pub fn search(&self, queries: &Matrix, k: usize, ties: &TieOrder, threads: bool) -> Vec<Vec<Hit>> {
-        if self.numbers.is_empty() {
-            return vec![Vec::new(); queries.rows()];
-        }
-        let tiles: Vec<(usize, Matrix)> = (0..self.numbers.len())
-            .step_by(PASSAGES)
-            .map(|from| {
-                let to = (from + PASSAGES).min(self.numbers.len());
-                (
-                    from,
-                    Matrix::new(
-                        self.vectors.cols,
-                        self.vectors.data[from * self.vectors.cols..to * self.vectors.cols].to_vec(),
-                    ),
-                )
-            })
-            .collect();
         let block = |from: usize| {
             let to = (from + QUERIES).min(queries.rows());
             let part =
                 Matrix::new(queries.cols, queries.data[from * queries.cols..to * queries.cols].to_vec());
             let mut tops: Vec<Top> = (from..to).map(|_| Top::new(k, ties)).collect();
             let mut scores = Matrix::default();
-            for (first, tile) in &tiles {
+            for (numbers, tile) in &self.tiles {
                 matmul(&part, tile, Transpose::Right, false, &mut scores);
                 for (i, top) in tops.iter_mut().enumerate() {
-                    let numbers = &self.numbers[*first..];
                     numbers
                         .iter()
                         .zip(scores.row(i))

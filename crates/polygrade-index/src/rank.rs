@@ -7,6 +7,7 @@ use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_eval::pool::{Pool, topic};
 use polygrade_eval::{Measure, Topic};
 use polygrade_nn::Matrix;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The best passages of some queries.
@@ -97,10 +98,10 @@ pub fn rank_bm25(
         let langs = passages.iter().map(|&p| &collection.passages[p as usize].lang);
         let records = passages.iter().zip(&texts).zip(langs).map(|((&p, t), l)| (p, t.as_ref(), l));
         let index = Bm25::new(records);
-        for q in queries {
+        out.par_extend(queries.into_par_iter().map(|q| {
             let query = &collection.queries[q as usize];
-            out.push((q, index.search(&query.text, &query.lang, k, ties)));
-        }
+            (q, index.search(&query.text, &query.lang, k, ties))
+        }));
     }
     ordered(out)
 }

@@ -47,6 +47,14 @@ pub fn matmul(a: &Matrix, b: &Matrix, transpose: Transpose, threads: bool, out: 
         out.data.iter_mut().zip(two.data.chunks(2)).for_each(|(o, t)| *o = t[0]);
         return;
     }
+    if cols == 1 && transpose == Transpose::None {
+        let pairs = Matrix { cols: 2, data: b.data.iter().flat_map(|v| [*v, *v]).collect() };
+        let mut two = Matrix::default();
+        matmul(a, &pairs, transpose, threads, &mut two);
+        out.reset(rows, 1);
+        out.data.iter_mut().zip(two.data.chunks(2)).for_each(|(o, t)| *o = t[0]);
+        return;
+    }
     out.reset(rows, cols);
     if rows == 0 || cols == 0 || inner == 0 {
         return;

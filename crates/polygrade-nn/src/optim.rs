@@ -44,7 +44,7 @@ impl AdamW {
         self.update(weights, grad, &mut moments.first, &mut moments.second, self.corrected(lr, step));
     }
 
-    /// One step on the given rows of a table, as PyTorch's SparseAdam does it: rows without a gradient keep
+    /// One step on the given rows of a table, as PyTorch's SparseAdam does it, with decay: rows without a gradient keep
     /// their weights and moments. `rows` ascends, without repetition; row `i` of `grad` belongs to `rows[i]`.
     pub fn step_rows(
         &self,

@@ -6,6 +6,7 @@ use polygrade_eval::Pool;
 use polygrade_index::{Rankings, TieOrder, rank};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
+use polygrade_nn::kernels::l2_normalize;
 
 /// The texts of a collection as an encoder's tokens, made once for many models with the same tokeniser.
 pub struct TokenizedCollection {
@@ -33,12 +34,22 @@ impl TokenizedCollection {
 
 /// The vectors of the texts `which` (ascending) at their places among `bags.len()` rows; the others are zero.
 fn encode_some(encoder: &StaticEncoder, bags: &Bags, which: &[Index], threads: bool) -> Matrix {
+    let unit = |mut vectors: Matrix| {
+        // Ranking is by cosine, also with a model that leaves its vectors unscaled.
+        if !encoder.normalize {
+            let cols = vectors.cols;
+            vectors.data.chunks_mut(cols).for_each(|row| {
+                l2_normalize(row);
+            });
+        }
+        vectors
+    };
     if which.len() == bags.len() {
-        return encoder.encode_bags(bags, threads);
+        return unit(encoder.encode_bags(bags, threads));
     }
     let mut some = Bags::new();
     which.iter().for_each(|&i| some.push(bags.get(i as usize)));
-    let vectors = encoder.encode_bags(&some, threads);
+    let vectors = unit(encoder.encode_bags(&some, threads));
     let mut out = Matrix::zeros(bags.len(), vectors.cols);
     which.iter().enumerate().for_each(|(row, &i)| out.row_mut(i as usize).copy_from_slice(vectors.row(row)));
     out

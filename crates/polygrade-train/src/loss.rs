@@ -35,23 +35,29 @@ pub fn info_nce(scores: &Matrix, roles: &[Role], temperature: f32, grad: &mut Ma
     for i in 0..scores.rows() {
         let (row, out) = (scores.row(i), grad.row_mut(i));
         let roles = &roles[i * row.len()..(i + 1) * row.len()];
-        let used = row.iter().zip(roles).filter(|(_, r)| **r != Role::Ignored);
-        let highest = used.map(|(s, _)| *s).fold(f32::NEG_INFINITY, f32::max);
-        let weight = |s: f32| ((s - highest) * scale).exp();
-        let negatives: f32 =
-            row.iter().zip(roles).filter(|(_, r)| **r == Role::Negative).map(|(s, _)| weight(*s)).sum();
-        // Σ over positives of 1 / (exp⁺ + negatives): what each negative's gradient has in common.
-        let mut common = 0.0f32;
-        for (j, _) in roles.iter().enumerate().filter(|(_, r)| **r == Role::Positive) {
-            let positive = weight(row[j]);
-            // Both can underflow where the other role holds the highest score.
-            let whole = (positive + negatives).max(f32::MIN_POSITIVE);
-            loss += f64::from(whole.ln() - (row[j] - highest) * scale);
-            out[j] = (positive / whole - 1.0) * scale * share;
-            common += 1.0 / whole;
+        let of = |role: Role| roles.iter().enumerate().filter(move |(_, r)| **r == role).map(|(j, _)| j);
+        // Relative to the highest negative, so that neither another positive nor a low temperature makes a sum
+        // vanish or overflow.
+        let highest = of(Role::Negative).map(|j| row[j]).fold(f32::NEG_INFINITY, f32::max);
+        if highest == f32::NEG_INFINITY {
+            continue; // Without negatives every term is −log 1.
         }
-        for (j, _) in roles.iter().enumerate().filter(|(_, r)| **r == Role::Negative) {
-            out[j] = weight(row[j]) * common * scale * share;
+        let weight = |j: usize| ((row[j] - highest) * scale).exp();
+        let negatives: f32 = of(Role::Negative).map(weight).sum();
+        let log_negatives = highest * scale + negatives.ln();
+        // Σ over positives of the probability that the negatives take from each.
+        let mut taken = 0.0f32;
+        for j in of(Role::Positive) {
+            let lead = log_negatives - row[j] * scale;
+            // −log σ(−lead) and σ(lead), without overflow on either side.
+            loss += f64::from(lead.max(0.0) + (-lead.abs()).exp().ln_1p());
+            let lost =
+                if lead >= 0.0 { 1.0 / (1.0 + (-lead).exp()) } else { lead.exp() / (1.0 + lead.exp()) };
+            out[j] = -lost * scale * share;
+            taken += lost;
+        }
+        for j in of(Role::Negative) {
+            out[j] = weight(j) / negatives * taken * scale * share;
         }
     }
     (loss / terms as f64, terms)
@@ -112,6 +118,11 @@ mod tests {
             let (loss, _) = info_nce(&Matrix::new(2, scores.to_vec()), &[P, N], 0.005, &mut grad);
             assert!(loss.is_finite() && grad.data.iter().all(|g| g.is_finite()), "{scores:?} {loss}");
         }
+        // A far better positive must not drown the others and the negatives.
+        let (loss, _) = info_nce(&Matrix::new(3, vec![0.95, 0.1, 0.1]), &[P, P, N], 0.005, &mut grad);
+        assert!((loss - 2f64.ln() / 2.0).abs() < 1e-6, "{loss}");
+        let want = [0.0, -50.0, 50.0];
+        grad.data.iter().zip(want).for_each(|(g, w)| assert!((g - w).abs() < 1e-3, "{:?}", grad.data));
         assert_eq!(info_nce(&Matrix::new(2, vec![0.0, 1.0]), &[N, N], 0.1, &mut grad), (0.0, 0));
     }
 }

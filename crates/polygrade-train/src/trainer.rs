@@ -126,12 +126,15 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         let total = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
         let warmup = (total as f32 * settings.warmup) as u64;
+        // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
+        let encoder = StaticEncoder { normalize: true, ..encoder };
         let mut hash = Xxh3::new();
         examples.fingerprint(|n| hash.update(&n.to_le_bytes()));
-        let tokens = texts.queries.tokens.iter().chain(&texts.passages.tokens).map(|t| u64::from(*t));
-        let weights = encoder.table.data.iter().chain(&encoder.log_weights).map(|v| u64::from(v.to_bits()));
-        let projection = encoder.projection.iter().flat_map(|p| &p.data).map(|v| u64::from(v.to_bits()));
-        tokens.chain(weights).chain(projection).for_each(|n| hash.update(&n.to_le_bytes()));
+        for bags in [&texts.queries, &texts.passages] {
+            bags.offsets.iter().for_each(|n| hash.update(&n.to_le_bytes()));
+            bags.tokens.iter().for_each(|n| hash.update(&n.to_le_bytes()));
+        }
+        hash.update(&encoder.fingerprint().to_le_bytes());
         let identity = format!(
             "{settings:?}, data and encoder {:016x}, training version {TRAINING_VERSION}",
             hash.digest()
@@ -150,6 +153,11 @@ impl<'a> Trainer<'a> {
             threads,
             buffers: Buffers::default(),
         }
+    }
+
+    /// What tells this run from others, in words.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Steps in all.

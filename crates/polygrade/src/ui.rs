@@ -63,7 +63,8 @@ impl Ui {
     /// Says what is going on, beside the result.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            // Standard error that cannot be written to is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
 
@@ -82,7 +83,7 @@ impl Ui {
 
 /// Reports an error and gives its exit code.
 pub(crate) fn fail(e: &Error) -> ExitCode {
-    eprintln!("polygrade: {e}");
+    let _ = writeln!(std::io::stderr(), "polygrade: {e}");
     ExitCode::from(e.exit_code())
 }
 

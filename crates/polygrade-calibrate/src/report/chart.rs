@@ -38,6 +38,15 @@ fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
     (first..=last).map(move |i| i as f64 * step)
 }
 
+/// A tick's label: no more digits than it needs.
+fn tick(t: f64) -> String {
+    if t.abs() < 1e-9 {
+        return "0".into();
+    }
+    let text = value(t);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// Lowest and highest value that a cell's panel has to show.
 fn extent(cell: &Cell) -> (f64, f64) {
     let best = best_mean(cell);
@@ -68,7 +77,7 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
         "<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by policy, queries in {}\">",
         escape(&cell.query_lang)
     );
-    for t in ticks(low, high) {
+    for t in ticks(low.max(0.0), high) {
         let y = y(t);
         let _ = write!(
             svg,
@@ -77,7 +86,7 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
             w - right,
             left - 4.0,
             y + 3.5,
-            value(t).trim_end_matches('0').trim_end_matches('.')
+            tick(t)
         );
     }
     let base = h - bottom;
@@ -276,7 +285,7 @@ pub(super) fn forest(rows: &[(String, f64, [f64; 2], String)]) -> String {
             "<line class=\"gridline\" x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{base}\"/><text x=\"{0:.1}\" y=\"{1}\" text-anchor=\"middle\">{2}</text>",
             x(t),
             base + 13.0,
-            value(t).trim_end_matches('0')
+            tick(t)
         );
     }
     for (i, (name, mean, ci, title)) in rows.iter().enumerate() {
@@ -320,6 +329,7 @@ mod tests {
         assert_eq!(signed(-0.0131), "−.013");
         assert_eq!(signed(0.0131), "+.013");
         assert_eq!(signed(-0.0001), "±.000");
+        assert_eq!([0.0, 0.3, 1.0, 0.125].map(tick), ["0", ".3", "1", ".125"]);
         assert_eq!(ticks(0.21, 0.34).map(value).collect::<Vec<_>>(), [".250", ".300"]);
         assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
     }

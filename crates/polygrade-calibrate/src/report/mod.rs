@@ -18,7 +18,7 @@ pub fn html(c: &Calibration) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>Where relevance begins in {name}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
          <h1>Where relevance begins in <em>{name}</em></h1>\n\
-         <p class=\"lead\">Grades 0–{}, {} policies, {} seeds each, compared by {} on dev. {}</p>\n",
+         <p class=\"lead\">Grades 0–{}, {} policies, seeds each: {}, compared by {} on dev. {}</p>\n",
         include_str!("style.css"),
         c.max_grade,
         c.grid.len(),
@@ -102,7 +102,7 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
             signed(all.difference),
             signed(all.ci[0]),
             signed(all.ci[1]),
-            if all.ci[0] > 0.0 {
+            if all.ci[0] > 0.0 && all.tau_equivalent.contains(second) {
                 ", which reaches 0 once it is widened for the number of rivals"
             } else {
                 ""
@@ -145,6 +145,13 @@ fn test_sentence(c: &Calibration, scenario: Scenario) -> String {
              threshold says little.</p>",
             signed(d.mean),
             range(&d)
+        );
+    }
+    if let Some(bm25) = rows.get("bm25").filter(|b| b.calibrated_minus_this.is_some_and(|d| d.high < 0.0)) {
+        let _ = writeln!(
+            out,
+            "<p class=\"caution\">BM25 is better by {}: this encoder is weaker than matching words.</p>",
+            value(bm25.mean - calibrated.mean)
         );
     }
     out
@@ -225,7 +232,7 @@ fn test_part(c: &Calibration, scenario: Scenario) -> String {
     let rows: Vec<(String, f64, [f64; 2], String)> = systems
         .iter()
         .filter_map(|s| all.get(s))
-        .map(|r| (r.system.clone(), r.mean, r.ci, describe(r)))
+        .map(|r| (r.system.replace("tau=", "τ = "), r.mean, r.ci, describe(r)))
         .collect();
     let mut out = format!(
         "<h3>On test, once</h3>\n<p class=\"note\">Mean over languages with {:.0} % intervals. The choice was made on dev alone.</p>\n\

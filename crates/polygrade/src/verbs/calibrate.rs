@@ -1,13 +1,13 @@
 //! `polygrade calibrate`: a collection → the best threshold for each language and scenario, and a report.
 
-use super::common::{NewEncoder, langs};
+use super::common::{Base, NewEncoder, langs};
 use super::train::Training;
 use crate::ui::{Ui, table};
 use indicatif::ProgressBar;
 use polygrade_calibrate::arms::Watch;
 use polygrade_calibrate::outcome::{ALL, Cell, test_of};
 use polygrade_calibrate::{Calibration, Made, Plan, report};
-use polygrade_data::{Collection, Error, Result, io};
+use polygrade_data::{Collection, Error, Lang, Result, io};
 use polygrade_train::{Policy, Scenario};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -47,7 +47,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let started = Instant::now();
     let collection = Collection::load(&args.collection)?;
-    let plan = plan(&args, &collection)?;
+    let base = args.new.base(&args.encoder, &collection)?;
+    let plan = plan(&args, &collection, &base)?;
     plan.check(&collection)?;
     ui.note(&format!(
         "{}: {} languages, {} policies, {} seeds, {} scenarios",
@@ -57,7 +58,6 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         plan.seeds.len(),
         plan.scenarios.len()
     ));
-    let base = args.new.base(&args.encoder, &collection)?;
     let bar = Bar(ui.progress("models", 0));
     let results = polygrade_calibrate::run(&collection, &plan, &|seed| base.encoder(seed), &args.out, &bar)?;
     bar.0.finish_and_clear();
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     })
 }
 
-fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
+fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
     let langs = langs(args.langs.as_deref(), collection)?;
     let scenarios = match &args.scenario {
         Some(names) => names
@@ -108,7 +108,7 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
                 Policy::parse(p).ok_or_else(fault)
             })
             .collect::<Result<_>>()?,
-        None => Plan::default_grid(collection),
+        None => Plan::default_grid(collection, &langs),
     };
     let mut unique: Vec<Policy> = Vec::new();
     grid.into_iter().for_each(|p: Policy| {
@@ -116,6 +116,8 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
             unique.push(p)
         }
     });
+    // Thresholds first, from low to high, then bands: the order of the charts.
+    unique.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
     let grid = unique;
     if !(1..=1000).contains(&args.seeds) {
         return Err(Error::Usage("--seeds must be 1 to 1000".into()));
@@ -130,13 +132,20 @@ fn plan(args: &Args, collection: &Collection) -> Result<Plan> {
         level: 0.95,
         encoder: match args.encoder.as_str() {
             "static" => format!("new static encoder, {}", args.new.describe()),
-            dir => format!("{dir}, {}", modified(dir)),
+            dir => format!("{dir}, weights {:016x}", base.encoder(0).fingerprint()),
         },
     })
 }
 
+fn order(policy: &Policy) -> (bool, f32, f32) {
+    match *policy {
+        Policy::Threshold(t) => (false, t, t),
+        Policy::Band { lo, hi } => (true, hi, lo),
+    }
+}
+
 /// With one language there is no mixture, and without judged translations nothing crosses languages.
-fn possible(collection: &Collection, langs: &[polygrade_data::Lang]) -> Vec<Scenario> {
+fn possible(collection: &Collection, langs: &[Lang]) -> Vec<Scenario> {
     let graded = collection.graded(polygrade_data::Split::Train);
     let meets = |scenario: Scenario| {
         graded.queries().iter().any(|&q| {
@@ -150,17 +159,14 @@ fn possible(collection: &Collection, langs: &[polygrade_data::Lang]) -> Vec<Scen
     Scenario::ALL.into_iter().filter(possible).collect()
 }
 
-/// Tells a model apart from one that replaced it under the same name.
-fn modified(dir: &str) -> String {
-    let stamp = std::fs::metadata(PathBuf::from(dir).join("model.safetensors")).ok();
-    let seconds = stamp.and_then(|m| m.modified().ok()).and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    format!("written {}", seconds.map_or(0, |d| d.as_secs()))
-}
-
 fn made(plan: &Plan, seconds: f64) -> Made {
     let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() / 86_400);
     let quote = |a: String| if a.contains([' ', '\'', '"']) { format!("{a:?}") } else { a };
-    let command = std::env::args().skip(1).map(quote).collect::<Vec<_>>().join(" ");
+    let command = std::env::args_os()
+        .skip(1)
+        .map(|a| quote(a.to_string_lossy().into_owned()))
+        .collect::<Vec<_>>()
+        .join(" ");
     let cpu = std::fs::read_to_string("/proc/cpuinfo").ok();
     let cpu = cpu.as_deref().and_then(|t| t.lines().find(|l| l.starts_with("model name"))?.split_once(": "));
     Made {

@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     })?;
     let rows = sink.finish()?;
     bar.finish_and_clear();
-    let value = json!({ "out": args.out, "ids": ids_path, "rows": rows, "dim": encoder.dim() });
+    let value = json!({ "out": args.out.display().to_string(), "ids": ids_path.display().to_string(), "rows": rows, "dim": encoder.dim() });
     ui.result(&value, |_| format!("{}: {rows} × {}", args.out.display(), encoder.dim()))
 }
 
@@ -102,8 +102,8 @@ impl Sink<'_> {
         self.flush()?;
         self.problems.into_result()?;
         self.out.rewrite_start(&header(self.rows, self.encoder.dim()))?;
-        self.out.commit()?;
         self.ids.commit()?;
+        self.out.commit()?;
         Ok(self.rows)
     }
 }

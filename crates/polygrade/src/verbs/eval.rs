@@ -2,7 +2,7 @@
 
 use super::common::langs;
 use crate::ui::{Ui, table};
-use polygrade_data::{Collection, Error, Result, Split};
+use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::StaticEncoder;
 use polygrade_eval::{Measure, Pool, run as runs};
 use polygrade_index::{Rankings, TieOrder, rank_bm25};
@@ -71,6 +71,14 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
+    if let Pool::Langs(wanted) = &pool {
+        let known = |l: &&Lang| !collection.passages.iter().any(|p| p.lang == **l);
+        if let Some(missing) = wanted.iter().find(known) {
+            return Err(Error::Usage(format!("--pool: the collection has no passages in {missing}")));
+        }
+    }
+    // A metric must see the list as deep as its name says.
+    let depth = measures.iter().filter_map(Measure::depth).fold(args.depth, usize::max);
     let graded = collection.graded(split);
     let queries = queries_in(&collection, &graded, &langs);
     if queries.is_empty() {
@@ -79,12 +87,11 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let rankings = if args.model == "bm25" {
         let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
-        rank_bm25(&collection, &queries, &pool, args.depth, &TieOrder::new(&ids))
+        rank_bm25(&collection, &queries, &pool, depth, &TieOrder::new(&ids))
     } else {
         let encoder = StaticEncoder::load(Path::new(&args.model))?;
         let texts = TokenizedCollection::new(&collection, &encoder)?;
-        evaluate(&encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), args.depth, true)
-            .remove(0)
+        evaluate(&encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), depth, true).remove(0)
     };
     if let Some(path) = &args.run {
         write_run(path, &collection, &rankings)?;

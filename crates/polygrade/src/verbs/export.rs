@@ -28,5 +28,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     })?;
     let collection = Collection::load(&args.collection)?;
     export(&collection, format, &args.out)?;
-    ui.result(&json!({ "out": args.out, "format": args.format }), |_| format!("{}", args.out.display()))
+    ui.result(&json!({ "out": args.out.display().to_string(), "format": args.format }), |_| {
+        format!("{}", args.out.display())
+    })
 }

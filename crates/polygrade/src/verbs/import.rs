@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let (passages, queries, judgments) = (done.passages, done.queries, done.judgments);
     let skipped = done.skipped.total();
-    let value = json!({ "out": args.out, "passages": passages, "queries": queries, "judgments": judgments, "skipped": skipped });
+    let value = json!({ "out": args.out.display().to_string(), "passages": passages, "queries": queries, "judgments": judgments, "skipped": skipped });
     ui.result(&value, |_| {
         let out = args.out.display();
         format!("{out}: {passages} passages, {queries} queries, {judgments} judgments\nnext: polygrade profile {out}")

@@ -39,7 +39,9 @@ struct Found {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let encoder = StaticEncoder::load(&args.model)?;
+    let mut encoder = StaticEncoder::load(&args.model)?;
+    // Ranking is by cosine, also with a model that leaves its vectors unscaled.
+    encoder.normalize = true;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
     let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
@@ -49,12 +51,13 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let wanted = |i: &Index| langs.contains(&collection.passages[*i as usize].lang);
     let pool = exact::Pool::new((0..collection.passages.len() as Index).filter(wanted).collect(), &vectors);
 
+    let graded: Vec<_> = Split::ALL.iter().map(|s| collection.graded(*s)).collect();
+
     let answer = |query: &str| -> Result<()> {
         let vector = encoder.encode(&[query], TextKind::Query)?;
         let hits = pool.search(&vector, args.hits, &ties, true).remove(0);
         let same = |q: &&polygrade_data::Query| q.text.trim() == query.trim();
         let known = collection.queries.iter().position(|q| same(&q)).map(|i| i as Index);
-        let graded: Vec<_> = Split::ALL.iter().map(|s| collection.graded(*s)).collect();
         let found: Vec<Found> = hits
             .into_iter()
             .map(|hit| {

@@ -2,6 +2,7 @@
 
 use super::common::{Base, NewEncoder, langs};
 use crate::ui::Ui;
+use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
@@ -110,7 +111,7 @@ impl Training {
 
 #[derive(Serialize)]
 struct Trained {
-    out: PathBuf,
+    out: String,
     langs: Vec<Lang>,
     queries: usize,
     queries_without_positive: usize,
@@ -121,7 +122,9 @@ struct Trained {
     seconds: f64,
 }
 
-pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
+pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
+    // Without a slash at the end, which would put the checkpoint inside.
+    args.out = args.out.components().collect();
     let scenario = Scenario::parse(&args.scenario).ok_or_else(|| {
         Error::Usage(format!("{:?} is no scenario: monolingual, mixture, cross-lingual", args.scenario))
     })?;
@@ -145,27 +148,24 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let base = args.new.base(&args.encoder, &collection)?;
     let mut done = Vec::new();
+    let texts = TokenizedCollection::new(&collection, &base.encoder(settings.seed))?;
+    let job = Job { args: &args, collection: &collection, base, texts, scenario, policies, settings };
     if several {
         for lang in langs {
             let out = args.out.join(lang.as_str());
-            if out.join("modules.json").is_file() {
-                ui.note(&format!(
-                    "{} is there already and stays; remove it to train it again",
-                    out.display()
-                ));
-                continue;
-            }
-            check_free(&out)?;
-            done.push(one(&args, &collection, &base, scenario, &[lang], &policies, settings, &out, ui)?);
+            done.extend(job.train(&[lang], &out, true, ui)?);
+        }
+        if done.is_empty() {
+            ui.note("nothing was left to train");
         }
     } else {
-        done.push(one(&args, &collection, &base, scenario, &langs, &policies, settings, &args.out, ui)?);
+        done.extend(job.train(&langs, &args.out, false, ui)?);
     }
     ui.result(&done, |done| {
         let line = |t: &Trained| {
             let (n, s, loss, dev) = (t.queries, t.steps, t.last_loss, t.dev_ndcg_10);
             let dev = dev.map_or("–".into(), |d| format!("{d:.4}"));
-            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev}", t.out.display())
+            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev}", t.out)
         };
         done.iter().map(line).collect::<Vec<_>>().join("\n")
     })
@@ -178,75 +178,103 @@ fn check_free(out: &Path) -> Result<()> {
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
-fn one(
-    args: &Args,
-    collection: &Collection,
-    base: &Base,
+/// The file in a model's folder that says which run made it.
+const RUN_FILE: &str = "training.txt";
+
+/// What the models of one command share.
+struct Job<'a> {
+    args: &'a Args,
+    collection: &'a Collection,
+    base: Base,
+    texts: TokenizedCollection,
     scenario: Scenario,
-    langs: &[Lang],
-    policies: &LabelPolicies,
+    policies: LabelPolicies,
     settings: Settings,
-    out: &Path,
-    ui: &Ui,
-) -> Result<Trained> {
-    let started = Instant::now();
-    let graded = collection.graded(Split::Train);
-    let examples = Examples::new(collection, &graded, scenario, langs, policies);
-    if examples.is_empty() {
-        let what =
-            "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
-        return Err(Error::Usage(what.into()));
-    }
-    let encoder = base.encoder(settings.seed);
-    let texts = TokenizedCollection::new(collection, &encoder)?;
-    let mut trainer = Trainer::new(encoder, &examples, &texts, settings, true);
+}
 
-    let mut checkpoint = out.as_os_str().to_owned();
-    checkpoint.push(".checkpoint");
-    let checkpoint = PathBuf::from(checkpoint);
-    if checkpoint.exists() {
-        trainer.resume(&checkpoint)?;
-        ui.note(&format!("going on from {} at step {}", checkpoint.display(), trainer.done()));
-    }
-    let bar = ui.progress("training", trainer.total());
-    let (mut pairs, mut last_loss) = (0, 0.0);
-    while let Some(report) = trainer.next_step() {
-        report.check()?;
-        pairs += report.pairs;
-        last_loss = report.loss;
-        bar.set_position(report.step);
-        let speed = pairs as f64 / started.elapsed().as_secs_f64();
-        bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
-        if args.save_steps > 0 && report.step.is_multiple_of(args.save_steps) && report.step < trainer.total()
-        {
-            trainer.save_checkpoint(&checkpoint)?;
+impl Job<'_> {
+    /// Trains one model. As one of `several`, a language without a training query is passed over, and so is a
+    /// model that this very run has made before.
+    fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
+        let Job { args, collection, base, texts, scenario, policies, settings } = self;
+        let (scenario, settings) = (*scenario, *settings);
+        let started = Instant::now();
+        let graded = collection.graded(Split::Train);
+        let examples = Examples::new(collection, &graded, scenario, langs, policies);
+        if examples.is_empty() {
+            if several {
+                let lang = langs.first().map_or("", Lang::as_str);
+                ui.note(&format!("{lang}: no training query has a positive under this policy; passed over"));
+                return Ok(None);
+            }
+            let what =
+                "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
+            return Err(Error::Usage(what.into()));
         }
-    }
-    bar.finish_and_clear();
+        let mut trainer = Trainer::new(base.encoder(settings.seed), &examples, texts, settings, true);
+        let identity = trainer.identity().to_owned();
+        if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
+            ui.note(&format!("{} is there already", out.display()));
+            return Ok(None);
+        }
+        check_free(out)?;
 
-    let started_from = match args.encoder.as_str() {
-        "static" => format!("a new static encoder, {}", args.new.describe()),
-        dir => dir.to_owned(),
-    };
-    let steps = trainer.done();
-    let encoder = trainer.into_encoder();
-    let dev_ndcg_10 = dev(collection, &texts, &encoder, scenario, langs);
-    let card = card(collection, scenario, langs, policies, settings, &started_from, dev_ndcg_10);
-    encoder.save(out, &card)?;
-    if checkpoint.exists() {
-        std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
+        let mut checkpoint = out.as_os_str().to_owned();
+        checkpoint.push(".checkpoint");
+        let checkpoint = PathBuf::from(checkpoint);
+        if checkpoint.exists() {
+            trainer.resume(&checkpoint)?;
+            ui.note(&format!("going on from {} at step {}", checkpoint.display(), trainer.done()));
+        }
+        let bar = ui.progress("training", trainer.total());
+        let (mut pairs, mut last_loss) = (0, 0.0);
+        while let Some(report) = trainer.next_step() {
+            report.check()?;
+            pairs += report.pairs;
+            last_loss = report.loss;
+            bar.set_position(report.step);
+            let speed = pairs as f64 / started.elapsed().as_secs_f64();
+            bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
+            if args.save_steps > 0
+                && report.step.is_multiple_of(args.save_steps)
+                && report.step < trainer.total()
+            {
+                trainer.save_checkpoint(&checkpoint)?;
+            }
+        }
+        bar.finish_and_clear();
+
+        let started_from = match args.encoder.as_str() {
+            "static" => format!("a new static encoder, {}", args.new.describe()),
+            dir => dir.to_owned(),
+        };
+        let steps = trainer.done();
+        let encoder = trainer.into_encoder();
+        if !encoder.table.data.iter().chain(&encoder.log_weights).all(|v| v.is_finite()) {
+            return Err(Error::Usage(
+                "training ended in values that are no numbers: lower the learning rates".into(),
+            ));
+        }
+        let dev_ndcg_10 = dev(collection, texts, &encoder, scenario, langs);
+        let card = card(collection, scenario, langs, policies, settings, &started_from, dev_ndcg_10);
+        let new = AtomicDir::create(out)?;
+        encoder.write_into(new.path(), &card)?;
+        io::write(&new.path().join(RUN_FILE), identity.as_bytes())?;
+        new.commit()?;
+        if checkpoint.exists() {
+            std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
+        }
+        Ok(Some(Trained {
+            out: out.display().to_string(),
+            langs: langs.to_vec(),
+            queries: examples.len(),
+            queries_without_positive: examples.without_positive,
+            steps,
+            last_loss,
+            dev_ndcg_10,
+            seconds: started.elapsed().as_secs_f64(),
+        }))
     }
-    Ok(Trained {
-        out: out.to_owned(),
-        langs: langs.to_vec(),
-        queries: examples.len(),
-        queries_without_positive: examples.without_positive,
-        steps,
-        last_loss,
-        dev_ndcg_10,
-        seconds: started.elapsed().as_secs_f64(),
-    })
 }
 
 /// Mean nDCG@10 on dev: own language, or every other language for the cross-lingual scenario.
