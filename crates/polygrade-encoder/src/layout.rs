@@ -74,7 +74,7 @@ impl StaticEncoder {
             "similarity_fn_name": "cosine",
             // model2vec's keys; sentence-transformers ignores them.
             "normalize": self.normalize,
-            "max_length": null,
+            "max_length": self.tokenizer.max_tokens,
         });
         write_json(&dir.join("config_sentence_transformers.json"), &config)?;
         io::write(&dir.join("README.md"), card.as_bytes())
@@ -93,6 +93,15 @@ impl StaticEncoder {
         let tensors = Tensors::new(&tensors, &bytes)?;
         let mut tokenizer = TextTokenizer::load(&home.join("tokenizer.json"))?;
         let config = read_json(&dir.join("config_sentence_transformers.json"))?;
+        if let Some(n) = config.as_ref().and_then(|c| c.get("truncate_dim")).filter(|v| !v.is_null()) {
+            let path = dir.join("config_sentence_transformers.json");
+            let fix = "set it to null to use the full width; cut vectors are not supported yet";
+            return Err(Error::input(
+                At::file(&path),
+                format!("asks for vectors cut to {n} (truncate_dim)"),
+                fix,
+            ));
+        }
         let table = if tensors.has("embedding.weight") {
             tensors.matrix("embedding.weight")?
         } else if tensors.has("embeddings") {
@@ -108,6 +117,11 @@ impl StaticEncoder {
         if vocab > table.rows() {
             let what = format!("has {} embeddings, the tokeniser {vocab} tokens", table.rows());
             return Err(tensors.fault(&what, "use the tokenizer.json that was saved with the model"));
+        }
+        // An unknown token that means nothing stays so in training; leaving it out changes no direction.
+        if modules.normalize && tokenizer.drop.is_none() {
+            let is_zero = |id: &u32| table.row(*id as usize).iter().all(|v| *v == 0.0);
+            tokenizer.drop = tokenizer.unknown_id().filter(is_zero);
         }
         let projection = modules.dense.map(|path| dense(&dir.join(path), table.cols)).transpose()?;
         let prompt = |names: &[&str]| {
@@ -180,6 +194,10 @@ fn dense(dir: &Path, width: usize) -> Result<Matrix> {
             "only Dense modules with Identity are read in static models",
         ));
     }
+    if config.get("use_residual").and_then(Value::as_bool) == Some(true) {
+        let fix = "only Dense modules without a residual are read in static models";
+        return Err(Error::input(At::file(&path), "has a residual connection", fix));
+    }
     let path = dir.join("model.safetensors");
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
     let tensors = Tensors::new(&path, &bytes)?;
@@ -204,7 +222,7 @@ fn dense(dir: &Path, width: usize) -> Result<Matrix> {
 fn model2vec_rules(tokenizer: &mut TextTokenizer, config: Option<&Value>) -> Result<()> {
     tokenizer.drop = tokenizer.unknown_id();
     tokenizer.without_truncation()?;
-    let max_length = match config.and_then(|c| c.get("max_length").or_else(|| c.get("seq_length"))) {
+    let max_length = match config.and_then(|c| c.get("max_length")) {
         None => Some(512),
         Some(value) => value.as_u64().map(|n| n as usize),
     };

@@ -14,7 +14,9 @@ use tokenizers::normalizers::{Lowercase, NFKC, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{Model, ModelWrapper, SplitDelimiterBehavior, Tokenizer, TokenizerBuilder};
+use tokenizers::{
+    Model, ModelWrapper, SplitDelimiterBehavior, Tokenizer, TokenizerBuilder, TruncationParams,
+};
 
 /// A tokeniser with the rules by which texts become bags of tokens.
 #[derive(Debug, Clone)]
@@ -121,10 +123,14 @@ impl TextTokenizer {
         Ok(bags)
     }
 
-    /// As the text of a `tokenizer.json`, without truncation or padding.
+    /// As the text of a `tokenizer.json`, without padding, cut where this tokeniser cuts by tokens.
     pub(crate) fn to_json(&self) -> Result<String> {
         let mut plain = self.inner.clone();
         plain.with_padding(None);
+        if let Some(max_length) = self.max_tokens {
+            let cut = TruncationParams { max_length, ..TruncationParams::default() };
+            plain.with_truncation(Some(cut)).map_err(|e| Error::Internal(e.to_string()))?;
+        }
         plain.to_string(true).map_err(|e| Error::Internal(format!("writing the tokeniser: {e}")))
     }
 

@@ -107,6 +107,9 @@ fn damaged_folders_are_named() {
     broken("tokenizer.json", b"{}", "tokeniser");
     broken("model.safetensors", b"short", "safetensors");
     broken("1_Dense/config.json", br#"{"activation_function":"torch.nn.Tanh"}"#, "Tanh");
+    let residual = br#"{"activation_function":"torch.nn.Identity","use_residual":true}"#;
+    broken("1_Dense/config.json", residual, "residual");
+    broken("config_sentence_transformers.json", br#"{"truncate_dim":4}"#, "truncate_dim");
 
     let tensor = |name, shape: Vec<usize>| {
         let n = shape.iter().product::<usize>();
