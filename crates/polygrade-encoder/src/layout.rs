@@ -241,7 +241,7 @@ fn model2vec_rules(tokenizer: &mut TextTokenizer, config: Option<&Value>) -> Res
     Ok(())
 }
 
-/// E[id] = embeddings[mapping[id]] · weights[id]
+/// `E[id] = embeddings[mapping[id]] · weights[id]`
 fn model2vec_table(tensors: &Tensors) -> Result<Matrix> {
     let base = tensors.matrix("embeddings")?;
     let rows: Option<Vec<f64>> = tensors.has("mapping").then(|| tensors.vector("mapping")).transpose()?;

@@ -1,7 +1,7 @@
 //! The static architecture: token embeddings, averaged with learned token weights, an optional projection,
 //! and length 1.
 //!
-//! v(text) = normalise( P · (1/n) Σ exp(a[tᵢ]) E[tᵢ] )
+//! `v(text) = normalise( P · (1/n) Σ exp(a[tᵢ]) E[tᵢ] )`
 //!
 //! Weights and table are apart while it is trained; a saved model holds their product, which is the same
 //! function, so that sentence-transformers' `StaticEmbedding` (a plain mean) reads it. Known elsewhere as

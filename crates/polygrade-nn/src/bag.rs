@@ -1,6 +1,6 @@
 //! The embedding bag: the weighted mean of the embeddings of a text's tokens, and its gradient.
 //!
-//! A text with tokens t₁…tₙ gives (1/n) Σ exp(a[tᵢ]) · E[tᵢ], with a table E (vocabulary × width) and a
+//! A text with tokens t₁…tₙ gives (1/n) Σ `exp(a[tᵢ]) · E[tᵢ]`, with a table E (vocabulary × width) and a
 //! learned log-weight a for each token. Texts are packed: token ids one after another, with offsets.
 
 use crate::Matrix;
