@@ -82,14 +82,6 @@ impl Collection {
         all.into_iter().cloned().collect()
     }
 
-    /// The grades that occur in all splits, ascending.
-    pub fn distinct_grades(&self) -> Vec<f32> {
-        let mut grades: Vec<f32> = self.judgments.iter().flatten().map(|j| j.grade).collect();
-        grades.sort_by(f32::total_cmp);
-        grades.dedup();
-        grades
-    }
-
     /// The judgments of a split as a table that also answers for translations.
     pub fn graded(&self, split: Split) -> Graded {
         Graded::new(self, split)
