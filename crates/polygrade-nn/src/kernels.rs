@@ -1,7 +1,9 @@
-//! Dense kernels. The one place with `unsafe`: the call into the `gemm` crate, behind checked sizes.
+//! Products of whole matrices, and functions of vectors, for losses, search and the static encoder.
 
 use crate::Matrix;
-use gemm::Parallelism;
+use crate::cpu::product::{Outputs, Panels, product, product_transposed};
+use crate::simd::tile::Rows;
+use std::cell::RefCell;
 
 /// Which operand of [`matmul`] is taken transposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,86 +16,39 @@ pub enum Transpose {
     Left,
 }
 
-/// Largest result that `gemm` 0.19 computes by its path for small products (measured: its bits differ from those
-/// of larger products for up to 256 values, whatever the inner size).
-const SMALL: usize = 256;
+thread_local! {
+    static PANELS: RefCell<Panels> = RefCell::default();
+}
 
 /// The product of two matrices, in f32.
 ///
-/// With `threads`, rayon's threads share the rows; `gemm` gives the same bits at any number of them. A value's
-/// bits do not depend on the other rows and columns either (but for [`Transpose::Left`], which sums over rows):
-/// `gemm` 0.19 takes another path for single rows or columns and for results of up to 256 values, so those
-/// are computed with their rows repeated.
+/// With `threads`, rayon's threads share the rows. A value is summed in a fixed order: its bits depend neither
+/// on the threads nor on the other rows and columns (but for [`Transpose::Left`], which sums over rows).
 ///
 /// # Panics
 /// When the inner sizes differ.
 pub fn matmul(a: &Matrix, b: &Matrix, transpose: Transpose, threads: bool, out: &mut Matrix) {
-    let (rows, inner, (a_row, a_col)) = match transpose {
-        Transpose::Left => (a.cols, a.rows(), (1, a.cols as isize)),
-        _ => (a.rows(), a.cols, (a.cols as isize, 1)),
+    let (a_inner, b_inner, rows, cols) = match transpose {
+        Transpose::None => (a.cols, b.rows(), a.rows(), b.cols),
+        Transpose::Right => (a.cols, b.cols, a.rows(), b.rows()),
+        Transpose::Left => (a.rows(), b.rows(), a.cols, b.cols),
     };
-    let (b_inner, cols, (b_row, b_col)) = match transpose {
-        Transpose::Right => (b.cols, b.rows(), (1, b.cols as isize)),
-        _ => (b.rows(), b.cols, (b.cols as isize, 1)),
-    };
-    assert_eq!(inner, b_inner, "inner sizes of a product differ");
-    let repeated = |m: &Matrix, n: usize| Matrix { cols: m.cols, data: m.data.repeat(n) };
-    let small = rows * cols <= SMALL || rows == 1;
-    if small && rows * cols > 0 && transpose != Transpose::Left && cols > 1 {
-        let copies = (SMALL + 1).div_ceil(rows * cols).max(2);
-        let mut padded = Matrix::default();
-        matmul(&repeated(a, copies), b, transpose, threads, &mut padded);
-        out.reset(rows, cols);
-        out.data.copy_from_slice(&padded.data[..rows * cols]);
-        return;
-    }
-    if cols == 1 && transpose == Transpose::Right {
-        let mut two = Matrix::default();
-        matmul(a, &repeated(b, 2), transpose, threads, &mut two);
-        out.reset(rows, 1);
-        out.data.iter_mut().zip(two.data.chunks(2)).for_each(|(o, t)| *o = t[0]);
-        return;
-    }
-    if cols == 1 && transpose == Transpose::None {
-        let pairs = Matrix { cols: 2, data: b.data.iter().flat_map(|v| [*v, *v]).collect() };
-        let mut two = Matrix::default();
-        matmul(a, &pairs, transpose, threads, &mut two);
-        out.reset(rows, 1);
-        out.data.iter_mut().zip(two.data.chunks(2)).for_each(|(o, t)| *o = t[0]);
-        return;
-    }
+    assert_eq!(a_inner, b_inner, "inner sizes of a product differ");
     out.reset(rows, cols);
-    if rows == 0 || cols == 0 || inner == 0 {
+    if rows == 0 || cols == 0 || a_inner == 0 {
         return;
     }
-    let parallelism = if threads { Parallelism::Rayon(0) } else { Parallelism::None };
-    // SAFETY: the strides and sizes describe exactly the buffers of `a`, `b` and `out`, whose lengths are
-    // rows × cols by construction of `Matrix` and by the assertion above; `out` is borrowed mutably and so
-    // overlaps neither input; `read_dst` is false, so its old contents are not used.
-    #[allow(unsafe_code)]
-    unsafe {
-        gemm::gemm(
-            rows,
-            cols,
-            inner,
-            out.data.as_mut_ptr(),
-            1,
-            cols as isize,
-            false,
-            a.data.as_ptr(),
-            a_col,
-            a_row,
-            b.data.as_ptr(),
-            b_col,
-            b_row,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let mut panels = PANELS.take();
+    if transpose == Transpose::Left {
+        let sides = ((&a.data[..], rows), (&b.data[..], cols));
+        product_transposed(sides.0, sides.1, a_inner, &mut out.data, threads, &mut panels);
+    } else {
+        let (row, col) = if transpose == Transpose::Right { (1, b.cols) } else { (b.cols, 1) };
+        panels.pack(Rows { values: &b.data, row, col }, b_inner, cols, threads);
+        let a = Rows { values: &a.data, row: a.cols, col: 1 };
+        product(a, rows, &panels, Outputs::one(&mut out.data, cols), false, threads, &|_, _| {});
     }
+    PANELS.set(panels);
 }
 
 /// Scalar product, summed in eight lanes in a fixed order.

@@ -8,9 +8,17 @@
 //! This crate knows nothing of text or retrieval.
 
 pub mod bag;
+pub mod cpu;
+pub mod device;
 pub mod kernels;
 pub mod optim;
+pub mod params;
 pub mod rng;
+pub mod simd;
+pub mod transformer;
+
+pub use cpu::Cpu;
+pub use device::Device;
 
 /// A matrix of `f32`, row after row.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019) on whole tensors and on single rows, and learning-rate schedules.
 
 use crate::Matrix;
+use crate::simd::vectorized;
 use rayon::prelude::*;
 
 /// Settings of AdamW.
@@ -41,7 +42,7 @@ impl Moments {
 impl AdamW {
     /// One step on a whole tensor; `step` counts from 1.
     pub fn step(&self, weights: &mut [f32], grad: &[f32], moments: &mut Moments, lr: f32, step: u64) {
-        self.update(weights, grad, &mut moments.first, &mut moments.second, self.corrected(lr, step));
+        self.rates(lr, step).update(weights, Some(grad), &mut moments.first, &mut moments.second);
     }
 
     /// One step on the given rows of a table, as PyTorch's SparseAdam does it, with decay: rows without a gradient keep
@@ -56,7 +57,7 @@ impl AdamW {
     ) {
         debug_assert!(rows.windows(2).all(|w| w[0] < w[1]));
         let cols = table.cols;
-        let rates = self.corrected(lr, step);
+        let rates = self.rates(lr, step);
         // Disjoint mutable rows without unsafe code: walk down the buffers and split off what is asked for.
         let mut parts = Vec::with_capacity(rows.len());
         let (mut w, mut m, mut v) = (&mut table.data[..], &mut moments.first[..], &mut moments.second[..]);
@@ -73,7 +74,7 @@ impl AdamW {
             parts.push((wr, mr, vr));
         }
         type Part<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32]);
-        let one = |((w, m, v), g): (Part, &[f32])| self.update(w, g, m, v, rates);
+        let one = |((w, m, v), g): (Part, &[f32])| rates.update(w, Some(g), m, v);
         if parts.len() * cols > 1 << 16 {
             parts.into_par_iter().zip(grad.data.par_chunks(cols)).with_min_len(64).for_each(one);
         } else {
@@ -81,26 +82,61 @@ impl AdamW {
         }
     }
 
-    /// (step size, correction of the second moment, decay factor)
-    fn corrected(&self, lr: f32, step: u64) -> (f32, f32, f32) {
+    /// What a step at learning rate `lr` multiplies with; `step` counts from 1.
+    pub fn rates(&self, lr: f32, step: u64) -> Rates {
         let power = step.min(i32::MAX as u64) as i32;
         let c1 = 1.0 - f64::from(self.beta1).powi(power);
         let c2 = 1.0 - f64::from(self.beta2).powi(power);
-        ((f64::from(lr) / c1) as f32, (1.0 / c2.sqrt()) as f32, 1.0 - lr * self.weight_decay)
+        Rates {
+            rate: (f64::from(lr) / c1) as f32,
+            root: (1.0 / c2.sqrt()) as f32,
+            keep: 1.0 - lr * self.weight_decay,
+            adam: *self,
+        }
     }
+}
 
-    fn update(
-        &self,
-        w: &mut [f32],
-        g: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        (rate, root, keep): (f32, f32, f32),
-    ) {
+/// One step's numbers of AdamW.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Learning rate over the first moment's correction.
+    pub rate: f32,
+    /// Correction of the root of the second moment.
+    pub root: f32,
+    /// What weight decay leaves of a weight.
+    pub keep: f32,
+    /// The settings.
+    pub adam: AdamW,
+}
+
+impl Rates {
+    /// Moves weights `w` with moments `m` and `v` along the gradient `g`; without one it counts as zero.
+    pub fn update(&self, w: &mut [f32], g: Option<&[f32]>, m: &mut [f32], v: &mut [f32]) {
+        match g {
+            Some(g) => adamw(w, g, m, v, *self),
+            None => coast(w, m, v, *self),
+        }
+    }
+}
+
+vectorized! {
+    fn adamw(w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], r: Rates) {
+        let AdamW { beta1, beta2, eps, .. } = r.adam;
         for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-            *m = self.beta1 * *m + (1.0 - self.beta1) * g;
-            *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
-            *w = *w * keep - rate * *m / (v.sqrt() * root + self.eps);
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *w = *w * r.keep - r.rate * *m / (v.sqrt() * r.root + eps);
+        }
+    }
+}
+
+vectorized! {
+    fn coast(w: &mut [f32], m: &mut [f32], v: &mut [f32], r: Rates) {
+        let AdamW { beta1, beta2, eps, .. } = r.adam;
+        for ((w, m), v) in w.iter_mut().zip(m).zip(v) {
+            *m *= beta1;
+            *v *= beta2;
+            *w = *w * r.keep - r.rate * *m / (v.sqrt() * r.root + eps);
         }
     }
 }

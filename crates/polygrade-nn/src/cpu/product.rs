@@ -1,0 +1,243 @@
+//! Matrix products over packed panels.
+
+use crate::simd::Floats;
+use crate::simd::tile::{self, COLS, ROWS, Rows};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// The right side of a product, cut into panels of `COLS` columns: panel after panel, row after row. The last
+/// panel is filled up with zeros.
+#[derive(Debug, Clone, Default)]
+pub struct Panels {
+    values: Floats,
+    /// Inner size: rows.
+    pub k: usize,
+    /// Columns, without the filling.
+    pub cols: usize,
+}
+
+/// Rows of the left side that a thread takes at a time: with k = 1536 they fill half of a 2 MiB cache.
+const BLOCK: usize = 16 * ROWS;
+/// Inner size that [`product_transposed`] takes at a time.
+const DEPTH: usize = 1024;
+
+impl Panels {
+    /// Packs B (`k` × `cols`): row `p`, column `j` is `b.values[p * b.row + j * b.col]`.
+    pub(crate) fn pack(&mut self, b: Rows, k: usize, cols: usize, threads: bool) {
+        assert!(k * cols == 0 || b.values.len() > (k - 1) * b.row + (cols - 1) * b.col);
+        (self.k, self.cols) = (k, cols);
+        self.values.resize(cols.div_ceil(COLS) * k * COLS);
+        let one = |(panel, out): (usize, &mut [f32])| {
+            let first = panel * COLS;
+            let width = (cols - first).min(COLS);
+            if b.col == 1 {
+                for (p, out) in out.chunks_exact_mut(COLS).enumerate() {
+                    let from = p * b.row + first;
+                    out[..width].copy_from_slice(&b.values[from..from + width]);
+                    out[width..].fill(0.0);
+                }
+                return;
+            }
+            out.fill(0.0);
+            // Columns are read along their length, sixteen rows at a time, so that both sides stay in cache.
+            for from in (0..k).step_by(16) {
+                let to = (from + 16).min(k);
+                for j in 0..width {
+                    let column = (first + j) * b.col;
+                    for p in from..to {
+                        out[p * COLS + j] = b.values[column + p * b.row];
+                    }
+                }
+            }
+        };
+        if k == 0 {
+            return;
+        }
+        if threads && k * cols > 1 << 14 {
+            self.values.par_chunks_mut(k * COLS).enumerate().for_each(one);
+        } else {
+            self.values.chunks_mut(k * COLS).enumerate().for_each(one);
+        }
+    }
+
+    /// The weights of a linear layer, as PyTorch keeps them (`outputs` × `inputs`), for `x · Wᵀ`.
+    pub(crate) fn pack_linear(&mut self, weight: &[f32], outputs: usize, inputs: usize, threads: bool) {
+        self.pack(Rows { values: weight, row: 1, col: inputs }, inputs, outputs, threads);
+    }
+
+    /// Panel `i`.
+    pub(crate) fn panel(&self, i: usize) -> &[f32] {
+        &self.values[i * self.k * COLS..(i + 1) * self.k * COLS]
+    }
+
+    /// Number of panels.
+    pub(crate) fn len(&self) -> usize {
+        self.cols.div_ceil(COLS)
+    }
+}
+
+/// The outputs of a product that are written row block by row block: the product itself and what its finish
+/// makes of it. A buffer that is not wanted has width 0.
+pub(crate) struct Outputs<'a> {
+    /// (values, columns)
+    pub(crate) parts: [(&'a mut [f32], usize); 3],
+}
+
+impl<'a> Outputs<'a> {
+    pub(crate) fn one(out: &'a mut [f32], cols: usize) -> Self {
+        Outputs { parts: [(out, cols), (&mut [], 0), (&mut [], 0)] }
+    }
+
+    pub(crate) fn split(self, rows: usize) -> (Self, Self) {
+        let [a, b, c] = self.parts.map(|(values, cols)| {
+            let (head, tail) = values.split_at_mut(rows * cols);
+            ((head, cols), (tail, cols))
+        });
+        (Outputs { parts: [a.0, b.0, c.0] }, Outputs { parts: [a.1, b.1, c.1] })
+    }
+}
+
+/// Cuts `rows` rows into blocks and hands each, with its part of the outputs, to `work`. Blocks of `block` rows,
+/// fewer where that keeps all threads busy.
+pub(crate) fn by_blocks(
+    rows: usize,
+    block: usize,
+    threads: bool,
+    outputs: Outputs,
+    work: &(impl Fn(usize, usize, Outputs) + Sync),
+) {
+    let each = if threads {
+        // Two blocks a thread at least, in whole tiles.
+        let fair = rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(ROWS);
+        block.min(fair)
+    } else {
+        block
+    };
+    go(0, rows, each.max(1), threads, outputs, work);
+
+    fn go(
+        first: usize,
+        rows: usize,
+        each: usize,
+        threads: bool,
+        outputs: Outputs,
+        work: &(impl Fn(usize, usize, Outputs) + Sync),
+    ) {
+        if rows <= each {
+            if rows > 0 {
+                work(first, rows, outputs);
+            }
+            return;
+        }
+        let left = (rows.div_ceil(each) / 2).max(1) * each;
+        let (a, b) = outputs.split(left);
+        if threads {
+            rayon::join(
+                || go(first, left, each, true, a, work),
+                || go(first + left, rows - left, each, true, b, work),
+            );
+        } else {
+            go(first, left, each, false, a, work);
+            go(first + left, rows - left, each, false, b, work);
+        }
+    }
+}
+
+/// One block: `rows` rows of A, from row `first` on, times all panels; `out` holds just these rows.
+pub(crate) fn block(a: Rows, rows: usize, b: &Panels, out: &mut [f32], stride: usize, add: bool) {
+    for i in 0..b.len() {
+        let (panel, left) = (b.panel(i), i * COLS);
+        let width = (b.cols - left).min(COLS);
+        for top in (0..rows).step_by(ROWS) {
+            let height = (rows - top).min(ROWS);
+            let a = Rows { values: &a.values[top * a.row..], ..a };
+            let at = top * stride + left;
+            if width == COLS {
+                tile::f32(height, a, panel, b.k, (&mut out[at..], stride), add);
+            } else {
+                let mut edge = [0.0; ROWS * COLS];
+                tile::f32(height, a, panel, b.k, (&mut edge, COLS), false);
+                for (i, edge) in edge.chunks_exact(COLS).take(height).enumerate() {
+                    let out = &mut out[at + i * stride..][..width];
+                    out.iter_mut().zip(edge).for_each(|(o, e)| *o = if add { *o + e } else { *e });
+                }
+            }
+        }
+    }
+}
+
+/// `out = a · b`, or `out += a · b` with `add`; `a` is rows × `b.k`. Each block of rows is handed to `finish`
+/// (its first row, and its part of the outputs) while it is in cache.
+pub(crate) fn product(
+    a: Rows,
+    rows: usize,
+    b: &Panels,
+    outputs: Outputs,
+    add: bool,
+    threads: bool,
+    finish: &(impl Fn(usize, Outputs) + Sync),
+) {
+    let cols = b.cols;
+    by_blocks(rows, BLOCK, threads, outputs, &|first, rows, outputs: Outputs| {
+        let a = Rows { values: &a.values[first * a.row..], ..a };
+        block(a, rows, b, outputs.parts[0].0, cols, add);
+        finish(first, outputs);
+    });
+}
+
+thread_local! {
+    static LEFT: RefCell<Floats> = RefCell::default();
+}
+
+/// `out += aᵀ · b` for `a` (k × rows) and `b` (k × cols), both row after row: the gradient of a weight. Sums over
+/// k in ascending order, `DEPTH` at a time. `panels` is scratch.
+pub(crate) fn product_transposed(
+    (a, rows): (&[f32], usize),
+    (b, cols): (&[f32], usize),
+    k: usize,
+    out: &mut [f32],
+    threads: bool,
+    panels: &mut Panels,
+) {
+    assert!(a.len() == k * rows && b.len() == k * cols && out.len() == rows * cols);
+    for from in (0..k).step_by(DEPTH) {
+        let depth = (k - from).min(DEPTH);
+        panels.pack(Rows { values: &b[from * cols..], row: cols, col: 1 }, depth, cols, threads);
+        let a = &a[from * rows..(from + depth) * rows];
+        let panels = &*panels;
+        by_blocks(rows, BLOCK, threads, Outputs::one(out, cols), &|first, height, outputs| {
+            LEFT.with_borrow_mut(|left| {
+                // Tile after tile, each depth × ROWS: down a column of `a` every value lies in another page.
+                let tiles = height.div_ceil(ROWS);
+                left.resize(tiles * depth * ROWS);
+                for (i, tile) in left.chunks_exact_mut(depth * ROWS).enumerate() {
+                    let top = first + i * ROWS;
+                    let width = (first + height - top).min(ROWS);
+                    for (p, out) in tile.chunks_exact_mut(ROWS).enumerate() {
+                        out[..width].copy_from_slice(&a[p * rows + top..][..width]);
+                    }
+                }
+                let [(out, _), ..] = outputs.parts;
+                for i in 0..panels.len() {
+                    let (panel, column) = (panels.panel(i), i * COLS);
+                    let width = (cols - column).min(COLS);
+                    for (t, tile) in left.chunks_exact(depth * ROWS).enumerate() {
+                        let high = (height - t * ROWS).min(ROWS);
+                        let view = Rows { values: tile, row: 1, col: ROWS };
+                        let at = t * ROWS * cols + column;
+                        if width == COLS {
+                            tile::f32(high, view, panel, depth, (&mut out[at..], cols), true);
+                        } else {
+                            let mut edge = [0.0; ROWS * COLS];
+                            tile::f32(high, view, panel, depth, (&mut edge, COLS), false);
+                            for (i, edge) in edge.chunks_exact(COLS).take(high).enumerate() {
+                                let out = &mut out[at + i * cols..][..width];
+                                out.iter_mut().zip(edge).for_each(|(o, e)| *o += e);
+                            }
+                        }
+                    }
+                }
+            });
+        });
+    }
+}

@@ -1,0 +1,196 @@
+//! One tile of a product: up to [`ROWS`] rows of A times one panel of [`COLS`] columns of B.
+//!
+//! Every value is summed over k in ascending order with fused multiply-adds, whatever the tile's height and
+//! the CPU: so a row's bits depend neither on the rows beside it nor on the machine.
+
+use super::{Level, level};
+
+/// Columns of a panel.
+pub(crate) const COLS: usize = 32;
+/// Rows of the largest tile.
+pub(crate) const ROWS: usize = 12;
+
+/// A's values: row `i`, column `p` is `values[i * row + p * col]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) col: usize,
+}
+
+/// `out[i][j] = Σ_p a[i][p] · panel[p][j]` for `rows ≤ ROWS` rows and `COLS` columns; row `i` of `out` starts at
+/// `i * stride`. With `add`, the sum is added to what is there.
+///
+/// # Panics
+/// When a buffer is too short for the sizes.
+pub(crate) fn f32(
+    rows: usize,
+    a: Rows,
+    panel: &[f32],
+    k: usize,
+    (out, stride): (&mut [f32], usize),
+    add: bool,
+) {
+    assert!(rows > 0 && rows <= ROWS);
+    assert!(k == 0 || a.values.len() > (rows - 1) * a.row + (k - 1) * a.col);
+    assert!(panel.len() >= k * COLS && out.len() >= (rows - 1) * stride + COLS);
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: `level` found the instructions on this CPU; the assertions above cover every address that the
+        // tiles touch: a[(rows-1)·row + (k-1)·col], panel[k·COLS - 1] and out[(rows-1)·stride + COLS - 1].
+        #[allow(unsafe_code)]
+        match level() {
+            Level::Avx512 => return unsafe { x86::avx512(rows, a, panel, k, out, stride, add) },
+            Level::Avx2 => return unsafe { x86::avx2(rows, a, panel, k, out, stride, add) },
+            Level::Portable => {}
+        }
+    }
+    let _ = Level::Portable;
+    portable(rows, a, panel, k, out, stride, add);
+}
+
+fn portable(rows: usize, a: Rows, panel: &[f32], k: usize, out: &mut [f32], stride: usize, add: bool) {
+    for i in 0..rows {
+        let mut sums = [0.0f32; COLS];
+        for (p, b) in panel.as_chunks::<COLS>().0[..k].iter().enumerate() {
+            let x = a.values[i * a.row + p * a.col];
+            for (s, b) in sums.iter_mut().zip(b) {
+                *s = x.mul_add(*b, *s);
+            }
+        }
+        let out = &mut out[i * stride..i * stride + COLS];
+        for (o, s) in out.iter_mut().zip(sums) {
+            *o = if add { *o + s } else { s };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{COLS, Rows};
+    use std::arch::x86_64::*;
+
+    macro_rules! by_rows {
+        ($rows:expr, $tile:ident, [$($n:literal),*], $args:tt) => {
+            match $rows {
+                $($n => $tile::<$n> $args,)*
+                _ => unreachable!("the caller keeps to ROWS"),
+            }
+        };
+    }
+
+    /// # Safety
+    /// AVX-512 F is there, and the sizes are those that [`super::f32`] asserts.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn avx512(
+        rows: usize,
+        a: Rows,
+        panel: &[f32],
+        k: usize,
+        out: &mut [f32],
+        stride: usize,
+        add: bool,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            by_rows!(rows, tile512, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], (a, panel, k, out, stride, add));
+        }
+    }
+
+    #[allow(unsafe_code)]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn tile512<const N: usize>(
+        a: Rows,
+        panel: &[f32],
+        k: usize,
+        out: &mut [f32],
+        stride: usize,
+        add: bool,
+    ) {
+        let mut sums = [[_mm512_setzero_ps(); 2]; N];
+        // SAFETY: every offset lies inside what `super::f32` asserts.
+        unsafe {
+            let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
+            for _ in 0..k {
+                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+                for (i, s) in sums.iter_mut().enumerate() {
+                    let v = _mm512_set1_ps(*x.add(i * a.row));
+                    s[0] = _mm512_fmadd_ps(v, b0, s[0]);
+                    s[1] = _mm512_fmadd_ps(v, b1, s[1]);
+                }
+                b = b.wrapping_add(COLS);
+                x = x.wrapping_add(a.col);
+            }
+            for (i, s) in sums.iter().enumerate() {
+                for (half, s) in s.iter().enumerate() {
+                    let o = out.as_mut_ptr().add(i * stride + 16 * half);
+                    _mm512_storeu_ps(o, if add { _mm512_add_ps(_mm512_loadu_ps(o), *s) } else { *s });
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// AVX2 and FMA are there, and the sizes are those that [`super::f32`] asserts.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(
+        rows: usize,
+        a: Rows,
+        panel: &[f32],
+        k: usize,
+        out: &mut [f32],
+        stride: usize,
+        add: bool,
+    ) {
+        // Sixteen registers hold six rows of sixteen columns, so a tile is done in quarters.
+        for half in 0..2 {
+            let mut from = 0;
+            while from < rows {
+                let n = (rows - from).min(6);
+                let a = Rows { values: &a.values[from * a.row..], ..a };
+                let panel = &panel[16 * half..];
+                let out = &mut out[from * stride + 16 * half..];
+                // SAFETY: the caller's, with the offsets taken off.
+                unsafe { by_rows!(n, tile256, [1, 2, 3, 4, 5, 6], (a, panel, k, out, stride, add)) };
+                from += n;
+            }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile256<const N: usize>(
+        a: Rows,
+        panel: &[f32],
+        k: usize,
+        out: &mut [f32],
+        stride: usize,
+        add: bool,
+    ) {
+        let mut sums = [[_mm256_setzero_ps(); 2]; N];
+        // SAFETY: every offset lies inside what `super::f32` asserts.
+        unsafe {
+            let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
+            for _ in 0..k {
+                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+                for (i, s) in sums.iter_mut().enumerate() {
+                    let v = _mm256_set1_ps(*x.add(i * a.row));
+                    s[0] = _mm256_fmadd_ps(v, b0, s[0]);
+                    s[1] = _mm256_fmadd_ps(v, b1, s[1]);
+                }
+                b = b.wrapping_add(COLS);
+                x = x.wrapping_add(a.col);
+            }
+            for (i, s) in sums.iter().enumerate() {
+                for (half, s) in s.iter().enumerate() {
+                    let o = out.as_mut_ptr().add(i * stride + 8 * half);
+                    _mm256_storeu_ps(o, if add { _mm256_add_ps(_mm256_loadu_ps(o), *s) } else { *s });
+                }
+            }
+        }
+    }
+}
