@@ -9,13 +9,14 @@
 //! `embeddings` with optional `mapping` and `weights` by model2vec's (unknown tokens are dropped, `config.json`
 //! cuts); in the folder itself or in the sub-folder that `modules.json` names.
 
-use crate::static_encoder::{Prompts, StaticEncoder};
+use crate::checkpoint::{Checkpoint, Dtype, write_safetensors};
+use crate::json::{read_json, write_json};
+use crate::modules::{Activation, DenseSpec, SentenceConfig, module_list};
+use crate::static_encoder::StaticEncoder;
 use crate::tokenizer::TextTokenizer;
-use half::{bf16, f16};
 use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{At, Error, Result};
 use polygrade_nn::Matrix;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -46,19 +47,21 @@ impl StaticEncoder {
         };
         let mut modules = vec![module(0, ".", "StaticEmbedding")];
         if let Some(p) = &self.projection {
-            // PyTorch keeps a linear layer as output × input.
-            let mut transposed = Matrix::zeros(p.cols, p.rows());
-            for i in 0..p.rows() {
-                for j in 0..p.cols {
-                    transposed.row_mut(j)[i] = p.row(i)[j];
-                }
-            }
             let dense = dir.join("1_Dense");
             std::fs::create_dir_all(&dense).map_err(|e| Error::io(&dense, e))?;
-            save_tensor(&dense.join("model.safetensors"), "linear.weight", &transposed)?;
-            let identity = "torch.nn.modules.linear.Identity";
-            let config = json!({ "in_features": p.rows(), "out_features": p.cols, "bias": false, "activation_function": identity });
-            write_json(&dense.join("config.json"), &config)?;
+            // PyTorch keeps a linear layer as output × input.
+            save_tensor(&dense.join("model.safetensors"), "linear.weight", &transposed(p))?;
+            let (in_features, out_features) = (p.rows(), p.cols);
+            let activation = Activation::Identity;
+            let bare = DenseSpec {
+                path: dense.clone(),
+                in_features,
+                out_features,
+                activation,
+                bias: false,
+                use_residual: false,
+            };
+            bare.write(&dense)?;
             modules.push(module(1, "1_Dense", "Dense"));
         }
         if self.normalize {
@@ -76,7 +79,7 @@ impl StaticEncoder {
             "normalize": self.normalize,
             "max_length": self.tokenizer.max_tokens,
         });
-        write_json(&dir.join("config_sentence_transformers.json"), &config)?;
+        write_json(&dir.join(SentenceConfig::FILE), &config)?;
         io::write(&dir.join("README.md"), card.as_bytes())
     }
 
@@ -87,31 +90,26 @@ impl StaticEncoder {
             return Err(Error::input(At::file(dir), "is no folder", fix));
         }
         let modules = modules(dir)?;
-        let home = dir.join(&modules.embedding);
-        let tensors = home.join("model.safetensors");
-        let bytes = std::fs::read(&tensors).map_err(|e| Error::io(&tensors, e))?;
-        let tensors = Tensors::new(&tensors, &bytes)?;
-        let mut tokenizer = TextTokenizer::load(&home.join("tokenizer.json"))?;
-        let config = read_json(&dir.join("config_sentence_transformers.json"))?;
-        if let Some(n) = config.as_ref().and_then(|c| c.get("truncate_dim")).filter(|v| !v.is_null()) {
-            let path = dir.join("config_sentence_transformers.json");
+        let tensors = Checkpoint::open(&modules.embedding)?;
+        let mut tokenizer = TextTokenizer::load(&modules.embedding.join("tokenizer.json"))?;
+        let config = SentenceConfig::read(dir)?;
+        if let Some(n) = config.truncate_dim {
+            let what = format!("asks for vectors cut to {n} (truncate_dim)");
             let fix = "set it to null to use the full width; cut vectors are not supported yet";
-            return Err(Error::input(
-                At::file(&path),
-                format!("asks for vectors cut to {n} (truncate_dim)"),
-                fix,
-            ));
+            return Err(Error::input(At::file(&dir.join(SentenceConfig::FILE)), what, fix));
         }
         let table = if tensors.has("embedding.weight") {
             tensors.matrix("embedding.weight")?
         } else if tensors.has("embeddings") {
-            let own = read_json(&home.join("config.json"))?;
-            model2vec_rules(&mut tokenizer, own.as_ref().or(config.as_ref()))?;
+            let own = read_json(&modules.embedding.join("config.json"))?;
+            let other = read_json(&dir.join(SentenceConfig::FILE))?;
+            model2vec_rules(&mut tokenizer, own.as_ref().or(other.as_ref()))?;
             model2vec_table(&tensors)?
         } else {
             let fix = "a static model holds \"embedding.weight\" (sentence-transformers) or \"embeddings\" (model2vec)";
-            return Err(tensors
-                .fault(&format!("holds neither of the expected tensors, but {}", tensors.names()), fix));
+            let names: Vec<&str> = tensors.names().take(10).collect();
+            let what = format!("holds neither of the expected tensors, but {}", names.join(", "));
+            return Err(tensors.fault(&what, fix));
         };
         let vocab = tokenizer.vocab_size();
         if vocab > table.rows() {
@@ -123,15 +121,10 @@ impl StaticEncoder {
             let is_zero = |id: &u32| table.row(*id as usize).iter().all(|v| *v == 0.0);
             tokenizer.drop = tokenizer.unknown_id().filter(is_zero);
         }
-        let projection = modules.dense.map(|path| dense(&dir.join(path), table.cols)).transpose()?;
-        let prompt = |names: &[&str]| {
-            let prompts = config.as_ref().and_then(|c| c.get("prompts"));
-            names.iter().find_map(|n| prompts?.get(n)?.as_str()).unwrap_or_default().to_owned()
-        };
-        let prompts =
-            Prompts { query: prompt(&["query"]), passage: prompt(&["document", "passage", "corpus"]) };
+        let projection = modules.dense.map(|path| dense(&path, table.cols)).transpose()?;
         let log_weights = vec![0.0; table.rows()];
-        Ok(StaticEncoder { tokenizer, table, log_weights, projection, normalize: modules.normalize, prompts })
+        let (normalize, prompts) = (modules.normalize, config.prompts);
+        Ok(StaticEncoder { tokenizer, table, log_weights, projection, normalize, prompts })
     }
 }
 
@@ -143,79 +136,67 @@ struct Modules {
 }
 
 fn modules(dir: &Path) -> Result<Modules> {
-    let path = dir.join("modules.json");
-    let Some(list) = read_json(&path)? else {
+    let mut found = Modules { embedding: dir.to_owned(), dense: None, normalize: false };
+    let Some(list) = module_list(dir)? else {
         // model2vec alone writes no modules.json in its older releases.
         let normalize = read_json(&dir.join("config.json"))?.and_then(|c| c.get("normalize")?.as_bool());
-        return Ok(Modules { embedding: PathBuf::new(), dense: None, normalize: normalize.unwrap_or(false) });
+        return Ok(Modules { normalize: normalize.unwrap_or(false), ..found });
     };
-    let fault = |what: String| {
+    for (i, module) in list.into_iter().enumerate() {
+        let what = match module.kind.as_str() {
+            "StaticEmbedding" if i == 0 => {
+                found.embedding = module.path;
+                continue;
+            }
+            "Dense" if i > 0 && found.dense.is_none() && !found.normalize => {
+                found.dense = Some(module.path);
+                continue;
+            }
+            "Normalize" if i > 0 => {
+                found.normalize = true;
+                continue;
+            }
+            other if i == 0 => format!("begins with {other:?}; here only static models are read"),
+            other => format!("module {i} is {other:?}, which a static model cannot have there"),
+        };
         let fix = "a static model has the modules StaticEmbedding, perhaps Dense, perhaps Normalize";
-        Error::input(At::file(&path), what, fix)
-    };
-    let list = list.as_array().cloned().ok_or_else(|| fault("is no list of modules".into()))?;
-    let mut found = Modules { embedding: PathBuf::new(), dense: None, normalize: false };
-    for (i, module) in list.iter().enumerate() {
-        let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
-        let sub = PathBuf::from(text("path"));
-        if sub.is_absolute() || sub.components().any(|c| c == std::path::Component::ParentDir) {
-            return Err(fault(format!("module {i} lies outside the folder: {:?}", text("path"))));
-        }
-        match text("type").rsplit('.').next().unwrap_or_default() {
-            "StaticEmbedding" if i == 0 => found.embedding = sub,
-            "Dense" if i > 0 && found.dense.is_none() && !found.normalize => found.dense = Some(sub),
-            "Normalize" if i > 0 => found.normalize = true,
-            other if i == 0 => {
-                return Err(fault(format!("begins with {other:?}; only static models are read so far")));
-            }
-            other => {
-                return Err(fault(format!(
-                    "module {i} is {other:?}, which a static model cannot have there"
-                )));
-            }
-        }
+        return Err(Error::input(At::file(&dir.join("modules.json")), what, fix));
     }
-    if list.is_empty() { Err(fault("lists no module".into())) } else { Ok(found) }
+    Ok(found)
 }
 
 fn dense(dir: &Path, width: usize) -> Result<Matrix> {
-    let path = dir.join("config.json");
-    let config =
-        read_json(&path)?.ok_or_else(|| Error::input(At::file(&path), "is missing", "restore it"))?;
-    let activation = config
-        .get("activation_function")
-        .and_then(Value::as_str)
-        .unwrap_or("torch.nn.modules.activation.Tanh");
-    if !activation.ends_with(".Identity") {
-        let what = format!("has the activation {activation}");
-        return Err(Error::input(
-            At::file(&path),
-            what,
-            "only Dense modules with Identity are read in static models",
-        ));
+    let spec = DenseSpec::read(dir)?;
+    let fault = |what: String| {
+        let fix = "only Dense modules with Identity, without bias and residual are read in static models";
+        Error::input(At::file(&dir.join("config.json")), what, fix)
+    };
+    if spec.activation != Activation::Identity {
+        return Err(fault(format!("has the activation {:?}", spec.activation)));
     }
-    if config.get("use_residual").and_then(Value::as_bool) == Some(true) {
-        let fix = "only Dense modules without a residual are read in static models";
-        return Err(Error::input(At::file(&path), "has a residual connection", fix));
+    if spec.use_residual {
+        return Err(fault("has a residual connection".into()));
     }
-    let path = dir.join("model.safetensors");
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-    let tensors = Tensors::new(&path, &bytes)?;
+    let tensors = Checkpoint::open(dir)?;
     if tensors.has("linear.bias") {
-        return Err(tensors.fault("has a bias", "only Dense modules without bias are read in static models"));
+        return Err(fault("has a bias".into()));
     }
     let weight = tensors.matrix("linear.weight")?;
     if weight.cols != width {
         let what = format!("\"linear.weight\" takes {} values, the embeddings have {width}", weight.cols);
         return Err(tensors.fault(&what, "use the Dense module that was saved with the model"));
     }
-    let mut out = Matrix::zeros(weight.cols, weight.rows());
-    for i in 0..weight.rows() {
-        for j in 0..weight.cols {
-            out.row_mut(j)[i] = weight.row(i)[j];
+    Ok(transposed(&weight))
+}
+
+fn transposed(m: &Matrix) -> Matrix {
+    let mut out = Matrix::zeros(m.cols, m.rows());
+    for i in 0..m.rows() {
+        for j in 0..m.cols {
+            out.row_mut(j)[i] = m.row(i)[j];
         }
     }
-    Ok(out)
+    out
 }
 
 /// Unknown tokens are dropped, and texts are cut by characters and then tokens.
@@ -242,9 +223,9 @@ fn model2vec_rules(tokenizer: &mut TextTokenizer, config: Option<&Value>) -> Res
 }
 
 /// `E[id] = embeddings[mapping[id]] · weights[id]`
-fn model2vec_table(tensors: &Tensors) -> Result<Matrix> {
+fn model2vec_table(tensors: &Checkpoint) -> Result<Matrix> {
     let base = tensors.matrix("embeddings")?;
-    let rows: Option<Vec<f64>> = tensors.has("mapping").then(|| tensors.vector("mapping")).transpose()?;
+    let rows = tensors.has("mapping").then(|| tensors.numbers("mapping", |v| v)).transpose()?;
     let mut table = match rows {
         None => base,
         Some(rows) => {
@@ -260,7 +241,7 @@ fn model2vec_table(tensors: &Tensors) -> Result<Matrix> {
         }
     };
     if tensors.has("weights") {
-        let weights = tensors.vector("weights")?;
+        let weights = tensors.numbers("weights", |v| v)?;
         if weights.len() != table.rows() {
             let what = format!("\"weights\" has {} values for {} tokens", weights.len(), table.rows());
             return Err(tensors.fault(&what, "fetch the model again"));
@@ -273,103 +254,6 @@ fn model2vec_table(tensors: &Tensors) -> Result<Matrix> {
     Ok(table)
 }
 
-/// The tensors of a safetensors file, read as numbers with errors that name file and tensor.
-struct Tensors<'a> {
-    path: &'a Path,
-    inner: SafeTensors<'a>,
-}
-
-impl<'a> Tensors<'a> {
-    fn new(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
-        let inner = SafeTensors::deserialize(bytes).map_err(|e| {
-            Error::input(At::file(path), format!("is not readable safetensors: {e}"), "fetch the model again")
-        })?;
-        Ok(Tensors { path, inner })
-    }
-
-    fn fault(&self, what: &str, fix: &str) -> Error {
-        Error::input(At::file(self.path), what, fix)
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.inner.names().contains(&name)
-    }
-
-    fn names(&self) -> String {
-        let mut names: Vec<&str> = self.inner.names().into_iter().collect();
-        names.sort_unstable();
-        names.join(", ")
-    }
-
-    fn view(&self, name: &str) -> Result<TensorView<'_>> {
-        self.inner.tensor(name).map_err(|_| {
-            let what = format!("lacks the tensor {name:?}; it holds {}", self.names());
-            self.fault(&what, "use a file that was saved with the model")
-        })
-    }
-
-    fn vector(&self, name: &str) -> Result<Vec<f64>> {
-        let view = self.view(name)?;
-        let data = view.data();
-        fn each<const N: usize>(data: &[u8], f: impl Fn([u8; N]) -> f64) -> Vec<f64> {
-            data.as_chunks::<N>().0.iter().map(|b| f(*b)).collect()
-        }
-        Ok(match view.dtype() {
-            Dtype::F32 => each(data, |b| f64::from(f32::from_le_bytes(b))),
-            Dtype::F64 => each(data, f64::from_le_bytes),
-            Dtype::F16 => each(data, |b| f16::from_le_bytes(b).to_f64()),
-            Dtype::BF16 => each(data, |b| bf16::from_le_bytes(b).to_f64()),
-            Dtype::I64 => each(data, |b| i64::from_le_bytes(b) as f64),
-            Dtype::I32 => each(data, |b| f64::from(i32::from_le_bytes(b))),
-            Dtype::U32 => each(data, |b| f64::from(u32::from_le_bytes(b))),
-            Dtype::I8 => each(data, |b| f64::from(i8::from_le_bytes(b))),
-            other => {
-                return Err(
-                    self.fault(&format!("{name:?} has the type {other:?}"), "save it as f32, f16 or bf16")
-                );
-            }
-        })
-    }
-
-    fn matrix(&self, name: &str) -> Result<Matrix> {
-        let view = self.view(name)?;
-        let shape = view.shape().to_vec();
-        let [_, cols] = shape[..] else {
-            return Err(self.fault(&format!("{name:?} has the shape {shape:?}"), "expected rows × columns"));
-        };
-        if shape.contains(&0) {
-            return Err(self.fault(&format!("{name:?} has the shape {shape:?}"), "fetch the model again"));
-        }
-        let data = if view.dtype() == Dtype::F32 {
-            view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-        } else {
-            self.vector(name)?.into_iter().map(|v| v as f32).collect()
-        };
-        Ok(Matrix::new(cols, data))
-    }
-}
-
 fn save_tensor(path: &Path, name: &str, matrix: &Matrix) -> Result<()> {
-    let bytes: Vec<u8> = matrix.data.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let view = TensorView::new(Dtype::F32, vec![matrix.rows(), matrix.cols], &bytes);
-    let view = view.map_err(|e| Error::Internal(format!("{name}: {e}")))?;
-    let file =
-        safetensors::serialize([(name, view)], None).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
-    io::write(path, &file)
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    io::write(path, format!("{value:#}\n").as_bytes())
-}
-
-/// A JSON file, `None` where it does not exist.
-fn read_json(path: &Path) -> Result<Option<Value>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let text = io::read_to_string(path)?;
-    serde_json::from_str(&text).map(Some).map_err(|e| {
-        let at = At::line(path, e.line() as u64);
-        Error::input(at, format!("is not valid JSON: {e}"), "restore the file from where the model came from")
-    })
+    write_safetensors(path, [(name, [matrix.rows(), matrix.cols], &matrix.data)], Dtype::F32, &[])
 }

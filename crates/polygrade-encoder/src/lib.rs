@@ -4,10 +4,14 @@
 //!
 //! This crate knows nothing of losses or labels.
 
+pub mod checkpoint;
+mod json;
 mod layout;
 mod learner;
 mod lsi;
+pub mod modules;
 mod static_encoder;
+mod tensor_file;
 mod tokenizer;
 
 pub use learner::{StaticLearner, StepSettings};

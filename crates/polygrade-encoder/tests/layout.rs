@@ -106,9 +106,11 @@ fn damaged_folders_are_named() {
     broken("modules.json", br#"[{"path":"","type":"a.Transformer"}]"#, "only static models");
     broken("tokenizer.json", b"{}", "tokeniser");
     broken("model.safetensors", b"short", "safetensors");
-    broken("1_Dense/config.json", br#"{"activation_function":"torch.nn.Tanh"}"#, "Tanh");
-    let residual = br#"{"activation_function":"torch.nn.Identity","use_residual":true}"#;
+    let tanh = br#"{"in_features":16,"out_features":8,"activation_function":"torch.nn.Tanh"}"#;
+    broken("1_Dense/config.json", tanh, "Tanh");
+    let residual = br#"{"in_features":16,"out_features":8,"activation_function":"torch.nn.Identity","use_residual":true}"#;
     broken("1_Dense/config.json", residual, "residual");
+    broken("1_Dense/config.json", br#"{"in_features":-1}"#, "in_features");
     broken("config_sentence_transformers.json", br#"{"truncate_dim":4}"#, "truncate_dim");
 
     let tensor = |name, shape: Vec<usize>| {
