@@ -524,6 +524,8 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
     # A system that failed on the way has fewer rounds than the rest and is left out.
     measured = {label: rows for label, rows in measured.items() if len(rows) == counted and rows}
     print(f"{counted} rounds, {disturbed} of them disturbed; {len(repeated)} others were repeated")
+    if disturbed:
+        print("NOTE disturbed rounds count here: PyTorch's threads wait for each other, and lose most; quote no ratio")
     for label, rows in measured.items():
         outside = statistics.median(r["wall"] - r["seconds"] for r in rows)
         if outside > 0.05 + 0.05 * statistics.median(r["seconds"] for r in rows):
@@ -951,7 +953,7 @@ class Bench:
     def table(self, measured, peers, work, baselines: list[str], texts: int, best: set = frozenset()) -> list[dict]:
         """Prints and gives the figures of each label; the first baseline present gets the range of ratios too."""
         baselines = [b for b in baselines if b in measured]
-        head = f"{'':<22}{'median s':>9}{'min':>8}{'max':>8}{'cores':>6}{'texts/s':>9}{'tokens/s':>10}{'GFLOP/s':>9}{'of gemm':>8}{'peak MiB':>9}"
+        head = f"{'':<22}{'median s':>9}{'min':>8}{'max':>8}{'cores':>6}{'texts/s':>9}{'tokens/s':>10}{'GFLOP/s':>9}{'of gemm':>9}{'peak MiB':>10}"
         print(head + "".join(f"  times as fast as {b}" for b in baselines))
         table = []
         for label, rows in measured.items():
@@ -971,7 +973,7 @@ class Bench:
             text = (
                 f"{label + (' *' if label in best and label not in peers else ''):<22}{line['median']:>9.3f}{line['min']:>8.3f}"
                 f"{line['max']:>8.3f}{line['cores']:>6.2f}{line['texts_per_second']:>9.1f}{line['tokens_per_second']:>10.0f}"
-                f"{line['gflops']:>9.1f}{share:>8}{peer.mib:>9.0f}"
+                f"{line['gflops']:>9.1f}{share:>9}{peer.mib:>10.0f}"
             )
             for base in baselines:
                 pairs = [b["seconds"] / r["seconds"] for b, r in zip(measured[base], rows)]
@@ -1018,6 +1020,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--quality-only", action="store_true", help="encode: no timing, only --quality")
     parser.add_argument("--quality-questions", type=int, help="only so many questions a language (all)")
     parser.add_argument("--xquad", type=Path, default=data / "xquad", help="folder with xquad.LANGUAGE.json")
+    parser.add_argument("--languages", help="only these of XQuAD, with commas between (all)")
     parser.add_argument("--cache", type=Path, default=ROOT / "target/peers-cache", help="for models made and exported")
     parser.add_argument("--max-other", type=float, default=0.2, help="cores that others may take (0.2)")
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds to insist on a quiet machine (1800)")
@@ -1041,7 +1044,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error("counts are at least 1, --warmup and --check-steps at least 0")
     if any(s.startswith("polygrade") for s in args.systems) and not args.engine.exists():
         parser.error(f"{args.engine} is not there: cargo build --release --example engine_bench, or --engine PATH")
-    args.languages = load_xquad(args.xquad)
+    xquad = load_xquad(args.xquad)
+    if unknown := set(wanted := (args.languages or ",".join(xquad)).split(",")) - set(xquad):
+        parser.error(f"XQuAD in {args.xquad} has no {', '.join(sorted(unknown))}")
+    args.languages = {language: xquad[language] for language in wanted}
     return args
 
 

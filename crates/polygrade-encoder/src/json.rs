@@ -88,6 +88,16 @@ impl Object {
         self.typed(key, "a whole number above 0", take)
     }
 
+    /// A number.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", |v| v.as_f64().filter(|n| n.is_finite()))
+    }
+
+    /// The whole object.
+    pub(crate) fn into_value(self) -> Value {
+        Value::Object(self.map)
+    }
+
     /// An object in this one.
     pub(crate) fn object(&self, key: &str) -> Result<Option<&serde_json::Map<String, Value>>> {
         self.typed(key, "an object", Value::as_object)

@@ -4,7 +4,9 @@
 //!
 //! This crate knows nothing of losses or labels.
 
+mod arch;
 pub mod checkpoint;
+mod head;
 mod json;
 mod layout;
 mod learner;
@@ -13,10 +15,14 @@ pub mod modules;
 mod static_encoder;
 mod tensor_file;
 mod tokenizer;
+mod transformer_encoder;
+mod transformer_learner;
 
 pub use learner::{StaticLearner, StepSettings};
 pub use static_encoder::{Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights};
 pub use tokenizer::TextTokenizer;
+pub use transformer_encoder::TransformerEncoder;
+pub use transformer_learner::{TransformerLearner, TransformerTraining};
 
 /// What a text is, since queries and passages may have different prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

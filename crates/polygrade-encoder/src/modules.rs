@@ -185,7 +185,7 @@ impl SentenceModules {
                 }
                 "Pooling" if i == 1 => {
                     let config = read_object(&path.join("config.json"))?;
-                    self.pooling = Pooling::of(&config)?;
+                    self.pooling = pooling::of(&config)?;
                     self.include_prompt = config.flag("include_prompt")?.unwrap_or(true);
                     let old = config.count("word_embedding_dimension")?;
                     self.width = config.count("embedding_dimension")?.or(old);

@@ -26,8 +26,12 @@ pub struct TextTokenizer {
     pub drop: Option<u32>,
     /// Texts are cut to so many characters first, as model2vec does.
     pub max_chars: Option<usize>,
-    /// And to so many tokens afterwards.
+    /// And to so many tokens afterwards, special ones included.
     pub max_tokens: Option<usize>,
+    /// Whether the special tokens that a transformer expects are put around texts.
+    specials: bool,
+    /// Whether texts are put in lower case first.
+    lower_case: bool,
 }
 
 /// Token of what the vocabulary does not hold.
@@ -43,7 +47,35 @@ impl TextTokenizer {
         let text = polygrade_data::io::read_to_string(path)?;
         let mut inner: Tokenizer = text.parse().map_err(fault)?;
         inner.with_padding(None);
-        Ok(TextTokenizer { inner, drop: None, max_chars: None, max_tokens: None })
+        Ok(TextTokenizer {
+            inner,
+            drop: None,
+            max_chars: None,
+            max_tokens: None,
+            specials: false,
+            lower_case: false,
+        })
+    }
+
+    /// Loads the `tokenizer.json` of a transformer: with special tokens, cut to `max_tokens` whatever the file
+    /// itself says.
+    pub(crate) fn load_for_transformer(
+        path: &Path,
+        max_tokens: Option<usize>,
+        lower_case: bool,
+    ) -> Result<Self> {
+        let mut tokenizer = TextTokenizer::load(path)?;
+        let cut = max_tokens.map(|max_length| TruncationParams { max_length, ..TruncationParams::default() });
+        tokenizer.inner.with_truncation(cut).map_err(|e| {
+            let what = format!("cannot cut texts to {max_tokens:?} tokens: {e}");
+            Error::input(At::file(path), what, "raise max_seq_length in sentence_bert_config.json")
+        })?;
+        Ok(TextTokenizer { max_tokens, specials: true, lower_case, ..tokenizer })
+    }
+
+    /// What decides about tokens besides the `tokenizer.json`, in words.
+    pub(crate) fn settings(&self) -> String {
+        format!("{:?} {:?} {} {}", self.max_chars, self.max_tokens, self.specials, self.lower_case)
     }
 
     /// Trains a tokeniser of `vocab_size` tokens on `texts`: NFKC, lower case, words by white space and
@@ -69,7 +101,14 @@ impl TextTokenizer {
             BpeTrainer::builder().vocab_size(vocab_size).min_frequency(2).special_tokens(vec![unknown]);
         let mut trainer: TrainerWrapper = trainer.show_progress(false).build().into();
         inner.train(&mut trainer, texts.iter()).map_err(fault)?;
-        let mut tokenizer = TextTokenizer { inner, drop: None, max_chars: None, max_tokens: None };
+        let mut tokenizer = TextTokenizer {
+            inner,
+            drop: None,
+            max_chars: None,
+            max_tokens: None,
+            specials: false,
+            lower_case: false,
+        };
         // What is unknown says nothing.
         tokenizer.drop = tokenizer.unknown_id();
         Ok(tokenizer)
@@ -100,16 +139,25 @@ impl TextTokenizer {
         self.inner.get_vocab(true).into_keys().map(|t| t.chars().count()).collect()
     }
 
-    /// The token ids of a text, without special tokens.
+    /// The token ids of a text.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let text = match self.max_chars.and_then(|n| text.char_indices().nth(n)) {
             Some((end, _)) => &text[..end],
             None => text,
         };
-        let encoding = self.inner.encode_fast(text, false);
+        let lower: String;
+        let text = if self.lower_case {
+            lower = text.to_lowercase();
+            &lower
+        } else {
+            text
+        };
+        let encoding = self.inner.encode_fast(text, self.specials);
         let encoding = encoding.map_err(|e| Error::Internal(format!("tokenising {text:?}: {e}")))?;
         let mut ids = encoding.get_ids().to_vec();
-        ids.truncate(self.max_tokens.unwrap_or(usize::MAX));
+        if !self.specials {
+            ids.truncate(self.max_tokens.unwrap_or(usize::MAX));
+        }
         ids.retain(|id| Some(*id) != self.drop);
         Ok(ids)
     }

@@ -153,6 +153,9 @@ pub trait Device: Clone + Send + Sync {
     /// Weights of a linear layer, arranged for products.
     type Prepared: Send + Sync;
 
+    /// The same device, whose kernels run on all threads or one. Buffers of both fit both.
+    fn with_threads(&self, threads: bool) -> Self;
+
     /// A buffer with these values.
     fn floats(&self, values: &[f32]) -> Self::Floats;
     /// Number of values in a buffer.

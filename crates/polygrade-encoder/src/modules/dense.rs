@@ -10,39 +10,23 @@ const LINEAR: &str = "linear.weight";
 const BIAS: &str = "linear.bias";
 const RESIDUAL: &str = "residual.weight";
 
-/// The function after a dense layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// None.
-    Identity,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// max(0, x)
-    Relu,
-    /// x Φ(x), exact.
-    Gelu,
-    /// x σ(x)
-    Silu,
-    /// σ(x)
-    Sigmoid,
-}
+pub use polygrade_nn::device::Activation;
 
-impl Activation {
-    const ALL: [(Activation, &str); 6] = [
-        (Activation::Identity, "torch.nn.modules.linear.Identity"),
-        (Activation::Tanh, "torch.nn.modules.activation.Tanh"),
-        (Activation::Relu, "torch.nn.modules.activation.ReLU"),
-        (Activation::Gelu, "torch.nn.modules.activation.GELU"),
-        (Activation::Silu, "torch.nn.modules.activation.SiLU"),
-        (Activation::Sigmoid, "torch.nn.modules.activation.Sigmoid"),
-    ];
+/// Functions after a dense layer, by PyTorch's names.
+const ALL: [(Activation, &str); 6] = [
+    (Activation::Identity, "torch.nn.modules.linear.Identity"),
+    (Activation::Tanh, "torch.nn.modules.activation.Tanh"),
+    (Activation::Relu, "torch.nn.modules.activation.ReLU"),
+    (Activation::Gelu, "torch.nn.modules.activation.GELU"),
+    (Activation::Silu, "torch.nn.modules.activation.SiLU"),
+    (Activation::Sigmoid, "torch.nn.modules.activation.Sigmoid"),
+];
 
-    /// The function that PyTorch calls so, by the last part of its name.
-    fn of(name: &str) -> Option<Activation> {
-        let last = |n: &str| n.rsplit('.').next().map(str::to_owned);
-        let found = Activation::ALL.iter().find(|(_, known)| last(known) == last(name));
-        found.filter(|_| name.starts_with("torch.")).map(|(a, _)| *a)
-    }
+/// The function that PyTorch calls so, by the last part of its name.
+fn activation(name: &str) -> Option<Activation> {
+    let last = |n: &str| n.rsplit('.').next().map(str::to_owned);
+    let found = ALL.iter().find(|(_, known)| last(known) == last(name));
+    found.filter(|_| name.starts_with("torch.")).map(|(a, _)| *a)
 }
 
 /// A dense layer after pooling: `y = f(W x + b)`, with a residual `y + x` or `y + R x`.
@@ -80,8 +64,8 @@ impl DenseSpec {
             found.ok_or_else(|| config.fault(&format!("has no {key:?}"), "restore the file"))
         };
         let name = config.text("activation_function")?.unwrap_or("torch.nn.modules.activation.Tanh");
-        let activation = Activation::of(name).ok_or_else(|| {
-            let known = Activation::ALL.map(|(_, n)| n.rsplit('.').next().unwrap_or(n)).join(", ");
+        let activation = self::activation(name).ok_or_else(|| {
+            let known = ALL.map(|(_, n)| n.rsplit('.').next().unwrap_or(n)).join(", ");
             config.fault(&format!("has the activation {name}"), &format!("read are PyTorch's {known}"))
         })?;
         Ok(DenseSpec {
@@ -126,7 +110,7 @@ impl DenseSpec {
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let name = Activation::ALL.iter().find(|(a, _)| *a == self.activation).map(|(_, n)| *n);
+        let name = ALL.iter().find(|(a, _)| *a == self.activation).map(|(_, n)| *n);
         let mut config = json!({
             "in_features": self.in_features,
             "out_features": self.out_features,

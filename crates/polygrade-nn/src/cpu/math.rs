@@ -57,6 +57,8 @@ pub enum Activation {
     Relu,
     /// x · σ(x): `silu`, `swish`.
     Silu,
+    /// σ(x)
+    Sigmoid,
     /// tanh
     Tanh,
     /// x
@@ -66,7 +68,7 @@ pub enum Activation {
 impl Activation {
     /// The value and the slope at `x`.
     #[inline(always)]
-    pub(crate) fn at(self, x: f32) -> (f32, f32) {
+    pub fn at(self, x: f32) -> (f32, f32) {
         match self {
             Activation::Gelu => {
                 let (distribution, density) = normal(x);
@@ -82,6 +84,10 @@ impl Activation {
             Activation::Silu => {
                 let s = 1.0 / (1.0 + exp(-x));
                 (x * s, s * (x * (1.0 - s) + 1.0))
+            }
+            Activation::Sigmoid => {
+                let s = 1.0 / (1.0 + exp(-x));
+                (s, s * (1.0 - s))
             }
             Activation::Tanh => {
                 let t = tanh(x);

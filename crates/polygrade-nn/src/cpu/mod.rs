@@ -182,6 +182,10 @@ impl Device for Cpu {
     type Batch = CpuBatch;
     type Prepared = Panels;
 
+    fn with_threads(&self, threads: bool) -> Self {
+        Cpu::new(threads)
+    }
+
     fn floats(&self, values: &[f32]) -> Floats {
         Floats::from_slice(values)
     }

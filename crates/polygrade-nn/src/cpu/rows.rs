@@ -87,7 +87,7 @@ vectorized! {
                 }
             };
         }
-        each!(Gelu, GeluTanh, Relu, Silu, Tanh, Identity);
+        each!(Gelu, GeluTanh, Relu, Silu, Sigmoid, Tanh, Identity);
     }
 }
 
@@ -105,7 +105,7 @@ vectorized! {
                 }
             };
         }
-        each!(Gelu, GeluTanh, Relu, Silu, Tanh, Identity);
+        each!(Gelu, GeluTanh, Relu, Silu, Sigmoid, Tanh, Identity);
     }
 }
 

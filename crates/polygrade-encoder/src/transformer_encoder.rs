@@ -1,0 +1,405 @@
+//! A transformer with its tokeniser, pooling and head: loaded from a Hugging Face or sentence-transformers
+//! folder, run, and saved as such a folder again.
+
+use crate::arch::Architecture;
+use crate::checkpoint::{Checkpoint, Dtype, TensorWriter};
+use crate::head::{Dense, Head, HeadTape};
+use crate::json::{read_object, write_json};
+use crate::modules::SentenceModules;
+use crate::tokenizer::TextTokenizer;
+use polygrade_data::io::{self, AtomicDir};
+use polygrade_data::{At, Error, Result};
+use polygrade_nn::bag::Bags;
+use polygrade_nn::device::{Device, Precision};
+use polygrade_nn::params::Params;
+use polygrade_nn::transformer::{Mode, Slot, Spec, Tape, Transformer};
+use polygrade_nn::{Cpu, Matrix};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Tokens that are encoded at a time: enough that products run at full speed, few enough that the widest rows
+/// stay in cache.
+const CHUNK: usize = 4096;
+
+/// Files of a tokeniser besides `tokenizer.json`, kept as they are for tools that want them.
+const TOKENIZER_FILES: [&str; 7] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "added_tokens.json",
+];
+
+/// A transformer encoder of texts.
+pub struct TransformerEncoder<D: Device = Cpu> {
+    architecture: &'static Architecture,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) network: Transformer,
+    pub(crate) params: Params<D>,
+    pub(crate) slots: Vec<(Slot, Vec<usize>)>,
+    pub(crate) head: Head,
+    modules: SentenceModules,
+    config: Value,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl<D: Device> Clone for TransformerEncoder<D> {
+    fn clone(&self) -> Self {
+        TransformerEncoder {
+            architecture: self.architecture,
+            tokenizer: self.tokenizer.clone(),
+            network: self.network.clone(),
+            params: self.params.clone(),
+            slots: self.slots.clone(),
+            head: self.head.clone(),
+            modules: self.modules.clone(),
+            config: self.config.clone(),
+            files: self.files.clone(),
+        }
+    }
+}
+
+impl<D: Device> std::fmt::Debug for TransformerEncoder<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "TransformerEncoder({:?})", self.network.spec())
+    }
+}
+
+impl TransformerEncoder<Cpu> {
+    /// Loads a model folder onto the CPU.
+    pub fn load(dir: &Path) -> Result<Self> {
+        Self::load_on(dir, &Cpu::new(true))
+    }
+}
+
+impl<D: Device> TransformerEncoder<D> {
+    /// Loads a model folder onto a device.
+    pub fn load_on(dir: &Path, device: &D) -> Result<Self> {
+        let modules = SentenceModules::read(dir)?;
+        let home = &modules.transformer;
+        let path = home.join("config.json");
+        if !path.is_file() {
+            let fix = "give the folder of a model in the Hugging Face layout, with its config.json";
+            return Err(Error::input(At::file(&path), "is missing", fix));
+        }
+        let config = read_object(&path)?;
+        let architecture = Architecture::of(&config)?;
+        let spec = (architecture.spec)(&config)?;
+        let limit = (architecture.limit)(&config)?;
+        if !modules.include_prompt && modules.prompts != crate::Prompts::default() {
+            let fix = "give a model whose Pooling has include_prompt true";
+            return Err(Error::input(At::file(dir), "pools without the tokens of its prompt", fix));
+        }
+        let tokenizer_path = home.join("tokenizer.json");
+        let max = match (modules.max_seq_length, limit) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let tokenizer = TextTokenizer::load_for_transformer(&tokenizer_path, max, modules.do_lower_case)?;
+        if tokenizer.vocab_size() > spec.vocab {
+            let what = format!(
+                "has {} tokens, the model's table {} rows (vocab_size in config.json)",
+                tokenizer.vocab_size(),
+                spec.vocab
+            );
+            let fix = "use the tokenizer.json that was saved with the model";
+            return Err(Error::input(At::file(&tokenizer_path), what, fix));
+        }
+        let (params, slots) = read_params(home, architecture, &spec, device)?;
+        let mut encoder = TransformerEncoder {
+            architecture,
+            tokenizer,
+            network: Transformer::new(spec, 0),
+            params,
+            slots,
+            head: Head { dense: Vec::new(), truncate: modules.truncate_dim, normalize: modules.normalize },
+            config: config.into_value(),
+            files: Vec::new(),
+            modules,
+        };
+        encoder.read_dense()?;
+        for name in TOKENIZER_FILES {
+            let path = encoder.modules.transformer.join(name);
+            if path.is_file() {
+                encoder.files.push((name, std::fs::read(&path).map_err(|e| Error::io(&path, e))?));
+            }
+        }
+        Ok(encoder)
+    }
+
+    fn read_dense(&mut self) -> Result<()> {
+        let hidden = self.network.spec().hidden;
+        let mut width = hidden * self.modules.pooling.len();
+        if let Some(said) = self.modules.width.filter(|w| *w != hidden) {
+            let what = format!("says that tokens' vectors have {said} values, they have {hidden}");
+            let fix = "restore 1_Pooling/config.json from where the model came from";
+            return Err(Error::input(At::file(&self.modules.transformer), what, fix));
+        }
+        for spec in &self.modules.dense {
+            if spec.in_features != width {
+                let what = format!("takes vectors of {} values, it gets {width}", spec.in_features);
+                let fix = "use the Dense module that was saved with the model";
+                return Err(Error::input(At::file(&spec.path), what, fix));
+            }
+            width = spec.out_features;
+            let weights = spec.weights()?;
+            self.head.dense.push(Dense::new(spec.clone(), &weights, &mut self.params));
+        }
+        Ok(())
+    }
+
+    /// The names in the checkpoint of a parameter's parts.
+    pub(crate) fn tensor_names(&self, slot: Slot) -> Vec<String> {
+        self.architecture.tensors(slot)
+    }
+
+    /// What the network is made of.
+    pub fn spec(&self) -> &Spec {
+        self.network.spec()
+    }
+
+    /// What follows and precedes the network.
+    pub fn modules(&self) -> &SentenceModules {
+        &self.modules
+    }
+
+    /// The architecture's name, `model_type` in `config.json`.
+    pub fn architecture(&self) -> &str {
+        self.config.get("model_type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The tokeniser.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// Width of the vectors.
+    pub fn dim(&self) -> usize {
+        self.head.width(self.network.spec().hidden * self.modules.pooling.len())
+    }
+
+    /// Whether vectors have length 1.
+    pub fn normalizes(&self) -> bool {
+        self.head.normalize
+    }
+
+    /// Makes vectors have length 1, as training with cosine similarity wants.
+    pub fn normalize(&mut self) {
+        self.head.normalize = true;
+        self.modules.normalize = true;
+    }
+
+    /// Cuts vectors to the first `dim` values (Matryoshka; Kusupati et al. 2022), before they are scaled.
+    pub fn truncate(&mut self, dim: usize) {
+        self.head.truncate = Some(dim);
+        self.modules.truncate_dim = Some(dim);
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        (0..self.params.len()).map(|i| self.params.shape(i).iter().product::<usize>()).sum()
+    }
+
+    /// Tells encoders apart: a hash of parameters, settings and tokeniser.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for place in 0..self.params.len() {
+            let values = self.params.device().read(self.params.value(place));
+            values.iter().for_each(|v| hash.update(&v.to_bits().to_le_bytes()));
+        }
+        let m = &self.modules;
+        let settings = (self.network.spec(), &m.pooling, &m.prompts, self.head.normalize, self.head.truncate);
+        hash.update(format!("{settings:?} {}", self.tokenizer.settings()).as_bytes());
+        hash.update(self.tokenizer.to_json().unwrap_or_default().as_bytes());
+        hash.digest()
+    }
+
+    /// Arranges the network's matrices for inference in the given precision. Training undoes it.
+    pub fn prepare(&mut self, precision: Precision) {
+        let matrices = self.slots.iter().enumerate().filter(|(_, (slot, shape))| {
+            shape.len() == 2 && !matches!(slot, Slot::Tokens | Slot::Positions | Slot::Types)
+        });
+        self.params.prepare(matrices.map(|(i, _)| i).collect::<Vec<_>>(), precision);
+    }
+
+    /// The vectors of packed texts, one a row.
+    pub fn encode_bags(&self, bags: &Bags, threads: bool) -> Matrix {
+        let mut out = Matrix { cols: self.dim(), data: Vec::with_capacity(bags.len() * self.dim()) };
+        let mut tape = Tape::new(&self.params.device().with_threads(threads));
+        let mut head = HeadTape::default();
+        for chunk in chunks(bags, CHUNK) {
+            let pooled = self.pooled(&chunk, None, Mode::Inference, &mut tape);
+            out.data.extend_from_slice(&self.head.forward(&self.params, pooled, threads, &mut head).data);
+        }
+        out
+    }
+
+    /// The pooled vectors of a chunk; `names` for dropout.
+    pub(crate) fn pooled(
+        &self,
+        texts: &Bags,
+        names: Option<&[u32]>,
+        mode: Mode,
+        tape: &mut Tape<D>,
+    ) -> Matrix {
+        let device = self.params.device();
+        let numbers: Vec<u32>;
+        let names = match names {
+            Some(names) => names,
+            None => {
+                numbers = (0..texts.len() as u32).collect();
+                &numbers
+            }
+        };
+        let batch = device.batch(texts, names);
+        self.network.forward(&self.params, &batch, longest(texts), mode, tape);
+        self.pool(&batch, texts.len(), tape)
+    }
+
+    /// Pools what [`Tape::hidden`] holds.
+    pub(crate) fn pool(&self, batch: &D::Batch, texts: usize, tape: &Tape<D>) -> Matrix {
+        let device = self.params.device();
+        let hidden = self.network.spec().hidden;
+        let width = hidden * self.modules.pooling.len();
+        let mut out = Matrix::zeros(texts, width);
+        let mut one = device.floats(&[]);
+        for (i, pooling) in self.modules.pooling.iter().enumerate() {
+            device.pool(batch, &tape.hidden, *pooling, &mut one);
+            let values = device.read(&one);
+            for (row, part) in out.data.chunks_mut(width).zip(values.chunks(hidden)) {
+                row[i * hidden..(i + 1) * hidden].copy_from_slice(part);
+            }
+        }
+        out
+    }
+
+    /// Saves to the new folder `dir`, whole or not at all. `card` becomes the model card, `README.md`.
+    pub fn save(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
+        let new = AtomicDir::create(dir)?;
+        self.write_into(new.path(), card, dtype)?;
+        new.commit()
+    }
+
+    /// Writes the files of the model into a folder that exists.
+    pub fn write_into(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
+        let read = |place: usize| self.params.device().read(self.params.value(place));
+        let parts = self.slots.iter().flat_map(|(slot, shape)| {
+            let names = self.architecture.tensors(*slot);
+            let rows = shape[0] / names.len();
+            names.into_iter().map(move |name| {
+                let mut shape = shape.clone();
+                shape[0] = rows;
+                (name, shape)
+            })
+        });
+        let mut writer = TensorWriter::create(&dir.join("model.safetensors"), parts.collect(), dtype, &[])?;
+        for (place, (slot, _)) in self.slots.iter().enumerate() {
+            let names = self.architecture.tensors(*slot);
+            let values = read(place);
+            for (name, part) in names.iter().zip(values.chunks(values.len() / names.len())) {
+                writer.push(name, part)?;
+            }
+        }
+        writer.finish()?;
+        let mut config = self.config.clone();
+        let stored = match dtype {
+            Dtype::F32 => "float32",
+            Dtype::F16 => "float16",
+            Dtype::BF16 => "bfloat16",
+        };
+        for key in ["dtype", "torch_dtype"] {
+            if config.get(key).is_some() {
+                config[key] = stored.into();
+            }
+        }
+        if let Some(Value::Array(list)) = config.get_mut("architectures") {
+            // The heads are gone.
+            for name in list {
+                let base = name.as_str().and_then(|n| n.split_once("For")).map(|(b, _)| format!("{b}Model"));
+                if let Some(base) = base {
+                    *name = base.into();
+                }
+            }
+        }
+        write_json(&dir.join("config.json"), &config)?;
+        io::write(&dir.join("tokenizer.json"), self.tokenizer.to_json()?.as_bytes())?;
+        for (name, bytes) in &self.files {
+            io::write(&dir.join(name), bytes)?;
+        }
+        let modules = SentenceModules {
+            max_seq_length: self.modules.max_seq_length.or(self.tokenizer.max_tokens),
+            dense: self.head.dense.iter().map(|d| d.spec.clone()).collect(),
+            ..self.modules.clone()
+        };
+        let folders = modules.write(dir, self.network.spec().hidden)?;
+        for (layer, folder) in self.head.dense.iter().zip(folders) {
+            layer.spec.write_weights(&folder, &layer.weights(&self.params), dtype)?;
+        }
+        io::write(&dir.join("README.md"), card.as_bytes())
+    }
+}
+
+/// Number of tokens of the longest text.
+pub(crate) fn longest(texts: &Bags) -> usize {
+    texts.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+}
+
+/// Cuts packed texts into runs of about `budget` tokens, at least one text each.
+pub(crate) fn chunks(bags: &Bags, budget: usize) -> impl Iterator<Item = Bags> + '_ {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        if next == bags.len() {
+            return None;
+        }
+        let mut chunk = Bags::new();
+        while next < bags.len() && (chunk.is_empty() || chunk.tokens.len() + bags.get(next).len() <= budget) {
+            chunk.push(bags.get(next));
+            next += 1;
+        }
+        Some(chunk)
+    })
+}
+
+type Slots = Vec<(Slot, Vec<usize>)>;
+
+fn read_params<D: Device>(
+    home: &Path,
+    architecture: &Architecture,
+    spec: &Spec,
+    device: &D,
+) -> Result<(Params<D>, Slots)> {
+    let mut checkpoint = Checkpoint::open(home)?;
+    let slots = spec.slots();
+    let probe = architecture.tensors(Slot::Tokens).remove(0);
+    checkpoint.strip_prefix(architecture.prefixes, &probe)?;
+    let mut params = Params::new(device);
+    let mut read = HashSet::new();
+    for (slot, shape) in &slots {
+        let names = architecture.tensors(*slot);
+        let mut part = shape.clone();
+        part[0] /= names.len();
+        let mut values = Vec::new();
+        for name in names {
+            let mut one = checkpoint.read(&name, &part)?;
+            match values.is_empty() {
+                true => values = one,
+                false => values.append(&mut one),
+            }
+            read.insert(name);
+        }
+        params.push(shape, &values);
+    }
+    let surplus = checkpoint.unused(&read, architecture.ignorable);
+    if let Some(first) = surplus.first() {
+        let what = format!(
+            "holds {} tensors that the architecture has no place for, such as {first:?}",
+            surplus.len()
+        );
+        return Err(checkpoint.fault(&what, "use the config.json that was saved with the model"));
+    }
+    Ok((params, slots))
+}

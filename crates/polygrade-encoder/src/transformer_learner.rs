@@ -1,0 +1,270 @@
+//! A transformer encoder in training: forward, backward, AdamW.
+//!
+//! A batch of more than [`TransformerTraining::tokens`] tokens is cut into micro-batches by GradCache (Gao et al.
+//! 2021): vectors of all texts first, without keeping activations; then, from the loss's gradient at the vectors,
+//! each micro-batch runs again, forward and backward. The gradients are those of the whole batch: dropout follows
+//! from a text's place in the batch, not from micro-batches.
+
+use crate::head::HeadTape;
+use crate::transformer_encoder::{TransformerEncoder, longest};
+use polygrade_data::{At, Error, Result};
+use polygrade_nn::bag::Bags;
+use polygrade_nn::device::Device;
+use polygrade_nn::optim::AdamW;
+use polygrade_nn::params::{Grads, Optimizer};
+use polygrade_nn::transformer::{Mode, Slot, Tape};
+use polygrade_nn::{Cpu, Matrix};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Settings of a transformer's training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransformerTraining {
+    /// Tokens of a micro-batch; larger batches are cut. One text is never cut.
+    pub tokens: usize,
+    /// Whether dropout is on, with the model's own probabilities.
+    pub dropout: bool,
+    /// Lowest layers that are not trained: 0 none, 1 the embeddings, 2 the first layer as well …
+    pub freeze: usize,
+    /// Each layer learns at this share of the rate of the one above it.
+    pub layer_decay: f32,
+    /// Gradients are scaled down to this length together; 0: never.
+    pub clip: f32,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+impl Default for TransformerTraining {
+    fn default() -> Self {
+        TransformerTraining { tokens: 16_384, dropout: true, freeze: 0, layer_decay: 1.0, clip: 1.0, seed: 1 }
+    }
+}
+
+/// A transformer encoder with its gradients and its optimiser's memory.
+pub struct TransformerLearner<D: Device = Cpu> {
+    encoder: TransformerEncoder<D>,
+    settings: TransformerTraining,
+    grads: Grads<D>,
+    optimizer: Optimizer<D>,
+    tape: Tape<D>,
+    head_tape: HeadTape,
+    threads: bool,
+    /// Of the batch in hand.
+    micro: Vec<Range<usize>>,
+    out: Matrix,
+    mode: Mode,
+    step: u64,
+}
+
+impl<D: Device> TransformerLearner<D> {
+    /// Starts training. With `threads`, rayon's threads share each step; the result is the same.
+    pub fn new(mut encoder: TransformerEncoder<D>, settings: TransformerTraining, threads: bool) -> Self {
+        encoder.params.forget_prepared();
+        let layers = encoder.spec().layers.len();
+        let slots = &encoder.slots;
+        let trained =
+            |place: usize| slots.get(place).is_none_or(|(slot, _)| slot.depth(layers) >= settings.freeze);
+        let grads = Grads::new(&encoder.params, trained, &[0]);
+        let optimizer = Optimizer::new(&encoder.params, &grads);
+        let tape = Tape::new(&encoder.params.device().with_threads(threads));
+        TransformerLearner {
+            encoder,
+            settings,
+            grads,
+            optimizer,
+            tape,
+            head_tape: HeadTape::default(),
+            threads,
+            micro: Vec::new(),
+            out: Matrix::default(),
+            mode: Mode::Inference,
+            step: 0,
+        }
+    }
+
+    /// The encoder as trained so far.
+    pub fn encoder(&self) -> &TransformerEncoder<D> {
+        &self.encoder
+    }
+
+    /// Ends training.
+    pub fn into_encoder(self) -> TransformerEncoder<D> {
+        self.encoder
+    }
+
+    /// The vectors of a step's texts, one a row. The step decides what dropout drops.
+    pub fn forward(&mut self, texts: &Bags, step: u64) -> &Matrix {
+        self.step = step;
+        let key = polygrade_nn::rng::CounterRng::new(self.settings.seed).fork(step).bits(0);
+        self.mode = Mode::Training { dropout: self.settings.dropout.then_some(key) };
+        self.micro = micro_batches(texts, self.settings.tokens);
+        let mut out = Matrix { cols: self.encoder.dim(), data: Vec::new() };
+        for range in self.micro.clone() {
+            let vectors = self.run(texts, range);
+            out.data.extend_from_slice(&vectors);
+        }
+        self.out = out;
+        &self.out
+    }
+
+    /// Forward of a micro-batch.
+    fn run(&mut self, texts: &Bags, range: Range<usize>) -> Vec<f32> {
+        let names: Vec<u32> = range.clone().map(|i| i as u32).collect();
+        let mut part = Bags::new();
+        range.for_each(|i| part.push(texts.get(i)));
+        let encoder = &self.encoder;
+        let pooled = encoder.pooled(&part, Some(&names), self.mode, &mut self.tape);
+        encoder.head.forward(&encoder.params, pooled, self.threads, &mut self.head_tape).data.clone()
+    }
+
+    /// Adds gradients from ∂L/∂vectors of the texts last given to [`TransformerLearner::forward`].
+    pub fn backward(&mut self, texts: &Bags, grad: &Matrix) {
+        let again = self.micro.len() > 1;
+        for range in self.micro.clone() {
+            let rows = range.start * grad.cols..range.end * grad.cols;
+            if grad.data[rows.clone()].iter().all(|g| *g == 0.0) {
+                continue;
+            }
+            if again {
+                self.run(texts, range.clone());
+            }
+            let part_grad = Matrix { cols: grad.cols, data: grad.data[rows].to_vec() };
+            self.backward_micro(texts, range, part_grad);
+        }
+    }
+
+    fn backward_micro(&mut self, texts: &Bags, range: Range<usize>, grad: Matrix) {
+        let encoder = &self.encoder;
+        let pooled_grad =
+            encoder.head.backward(&encoder.params, grad, self.threads, &self.head_tape, &mut self.grads);
+        let names: Vec<u32> = range.clone().map(|i| i as u32).collect();
+        let mut part = Bags::new();
+        range.for_each(|i| part.push(texts.get(i)));
+        let device = encoder.params.device().with_threads(self.threads);
+        let batch = device.batch(&part, &names);
+        let hidden = encoder.spec().hidden;
+        let mut total = device.floats(&[]);
+        let mut one = device.floats(&[]);
+        for (i, pooling) in encoder.modules().pooling.iter().enumerate() {
+            let rows = pooled_grad.data.chunks(pooled_grad.cols);
+            let slice: Vec<f32> = rows.flat_map(|row| row[i * hidden..(i + 1) * hidden].to_vec()).collect();
+            let grad = device.floats(&slice);
+            match i {
+                0 => device.pool_backward(&batch, &self.tape.hidden, &grad, *pooling, &mut total),
+                _ => {
+                    device.pool_backward(&batch, &self.tape.hidden, &grad, *pooling, &mut one);
+                    device.add(&one, &mut total);
+                }
+            }
+        }
+        debug_assert!(longest(&part) > 0 || part.tokens.is_empty());
+        encoder.network.backward(
+            &encoder.params,
+            &batch,
+            self.mode,
+            &mut self.tape,
+            &mut total,
+            &mut self.grads,
+        );
+    }
+
+    /// Moves the parameters along the gradients, which are then zero. `rate` is that of the highest layer.
+    /// Returns the length of the gradients before clipping.
+    pub fn step(&mut self, adam: AdamW, rate: f32, step: u64) -> f64 {
+        let norm = self.grads.norm();
+        let clip = f64::from(self.settings.clip);
+        if clip > 0.0 && norm > clip {
+            // PyTorch adds this in clip_grad_norm_.
+            self.grads.scale((clip / (norm + 1e-6)) as f32);
+        }
+        let layers = self.encoder.spec().layers.len();
+        let (slots, decay) = (&self.encoder.slots, self.settings.layer_decay);
+        let params = &mut self.encoder.params;
+        let lone: Vec<bool> = (0..params.len()).map(|p| params.shape(p).len() == 1).collect();
+        self.optimizer.step(params, &self.grads, adam, step, |place| match slots.get(place) {
+            None => (rate, !lone[place]),
+            Some((slot, _)) => {
+                let below_top = (layers + 1).saturating_sub(slot.depth(layers).max(1).min(layers + 1));
+                let below_top = if slot.depth(layers) == 0 { layers + 1 } else { below_top };
+                (rate * decay.powi(below_top as i32), !slot.no_decay())
+            }
+        });
+        self.grads.clear();
+        norm
+    }
+
+    /// The gradient summed so far of a tensor, by its name in the checkpoint.
+    pub fn gradient(&self, name: &str) -> Option<Vec<f32>> {
+        let (place, range) = self.encoder.place_of(name)?;
+        Some(self.grads.read(&self.encoder.params, place)[range].to_vec())
+    }
+
+    /// The state beside the parameters, as named vectors, to save.
+    pub fn optimizer_state(&self) -> Vec<(String, Vec<f32>)> {
+        let name = |place: usize, kind: &str| format!("{place}.{kind}");
+        self.optimizer.save().into_iter().map(|(place, kind, v)| (name(place, kind), v)).collect()
+    }
+
+    /// Takes back [`TransformerLearner::optimizer_state`] and the parameters.
+    pub fn load_state(
+        &mut self,
+        parameters: &[Vec<f32>],
+        state: &mut HashMap<String, Vec<f32>>,
+        path: &std::path::Path,
+    ) -> Result<()> {
+        let fits = parameters.len() == self.encoder.params.len()
+            && (0..parameters.len())
+                .all(|p| self.encoder.params.shape(p).iter().product::<usize>() == parameters[p].len());
+        if fits && self.optimizer.load(|place, kind| state.remove(&format!("{place}.{kind}"))) {
+            let device = self.encoder.params.device().clone();
+            for (place, values) in parameters.iter().enumerate() {
+                device.write(self.encoder.params.value_mut(place), values);
+            }
+            return Ok(());
+        }
+        let what = "holds the state of another model";
+        Err(Error::input(At::file(path), what, "use the same --encoder, or another --out"))
+    }
+}
+
+/// Runs of texts of at most `budget` tokens, at least one text each.
+fn micro_batches(texts: &Bags, budget: usize) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for i in 0..texts.len() {
+        match out.last_mut() {
+            Some(last) if texts.offsets[i + 1] - texts.offsets[last.start] <= budget => last.end = i + 1,
+            _ => out.push(i..i + 1),
+        }
+    }
+    out
+}
+
+impl<D: Device> TransformerEncoder<D> {
+    /// Where a tensor of the checkpoint is: the parameter's place and the range of its values.
+    pub(crate) fn place_of(&self, name: &str) -> Option<(usize, Range<usize>)> {
+        for (place, (slot, shape)) in self.slots.iter().enumerate() {
+            let names = self.tensor_names(*slot);
+            let size = shape.iter().product::<usize>() / names.len();
+            if let Some(i) = names.iter().position(|n| n == name) {
+                return Some((place, i * size..(i + 1) * size));
+            }
+        }
+        for (i, dense) in self.head.dense.iter().enumerate() {
+            if let Some(place) = dense.place_of(name.strip_prefix(&format!("{}_Dense.", i + 2))?) {
+                let size = self.params.shape(place).iter().product();
+                return Some((place, 0..size));
+            }
+        }
+        None
+    }
+
+    /// The values of a tensor, by its name in the checkpoint; of a dense layer, `2_Dense.linear.weight` and so on.
+    pub fn tensor(&self, name: &str) -> Option<Vec<f32>> {
+        let (place, range) = self.place_of(name)?;
+        Some(self.params.device().read(self.params.value(place))[range].to_vec())
+    }
+
+    pub(crate) fn is_token_table(&self, place: usize) -> bool {
+        self.slots.get(place).is_some_and(|(slot, _)| *slot == Slot::Tokens)
+    }
+}
