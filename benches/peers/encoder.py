@@ -67,6 +67,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+ENGINE = ROOT / "target/release/examples/engine_bench"
 LENGTH = 128
 RATE = 2e-5
 LOSS_AGREES = 1e-3
@@ -375,7 +376,7 @@ class Peer:
         self.log = log
         self.ready: dict = {}
         self.end: dict = {}
-        self.mib = 0.0
+        self.mib = self.idle_mib = 0.0
         self.buffer = b""
         with open(log, "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, env=env)
@@ -433,6 +434,7 @@ class Peer:
     def close(self) -> None:
         if self.process.poll() is None:
             self.mib = status_mib(self.process.pid, "VmHWM")
+            self.idle_mib = status_mib(self.process.pid, "VmRSS")
             self.process.stdin.close()
             self.end = self.answer(600.0) or {}
             if self.process.wait(600):
@@ -473,7 +475,7 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
     disturbed = counted = 0
     patience_ends = time.monotonic() + args.patience
     number = 0
-    while counted < args.rounds:
+    while units and counted < args.rounds:
         warmup = number < args.warmup
         if not warmup:
             wait_for_quiet(args.max_other, patience_ends)
@@ -482,12 +484,17 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
         for name, label, size in units[turn:] + units[:turn]:
             if name in failures:
                 continue
-            if free_gib() < args.min_free:
-                sys.exit(f"encoder.py: only {free_gib():.1f} GiB of memory left; measure fewer systems at once (--systems)")
             peer = peers[name]
+            # It may grow as large as the largest of them has been.
+            growth = max(status_mib(p.process.pid, "VmHWM") for p in peers.values()) - status_mib(peer.process.pid, "VmRSS")
+            if free_gib() - max(0.0, growth) / 1024 < args.min_free:
+                sys.exit(
+                    f"encoder.py: {free_gib():.1f} GiB of memory are left and {name} may need {max(0.0, growth) / 1024:.1f}; "
+                    "measure fewer systems at once (--systems, with torch among them each time)"
+                )
             time.sleep(PAUSE)
-            own = sum(cpu_seconds(p.process.pid) for p in peers.values()) + sum(os.times()[:2])
-            its_own = cpu_seconds(peer.process.pid)
+            # The systems that should be idle count as others.
+            mine, own = sum(os.times()[:2]), cpu_seconds(peer.process.pid)
             busy, start = machine_busy(), time.perf_counter()
             try:
                 row = peer.go(size)
@@ -498,9 +505,8 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
                 continue
             wall = time.perf_counter() - start
             busy = machine_busy() - busy
-            own = sum(cpu_seconds(p.process.pid) for p in peers.values()) + sum(os.times()[:2]) - own
-            row |= {"wall": wall, "cpu": cpu_seconds(peer.process.pid) - its_own, "round": number}
-            row["other"] = max(0.0, busy - own - 3 * TICK) / wall
+            row |= {"wall": wall, "cpu": cpu_seconds(peer.process.pid) - own, "round": number}
+            row["other"] = max(0.0, busy - row["cpu"] - (sum(os.times()[:2]) - mine) - 3 * TICK) / wall
             figures[label] = row
             print(
                 f"  {'warm-up' if warmup else counted + 1:>7} {label:<20} {row['seconds']:8.3f} s, CPU {row['cpu']:7.2f} s, "
@@ -967,7 +973,7 @@ class Bench:
                 "texts_per_second": texts / median(rows),
                 "tokens_per_second": statistics.median(t / s for (t, _), s in zip(done, seconds)),
                 "gflops": statistics.median(f / s / 1e9 for (_, f), s in zip(done, seconds)),
-                "gemm_gflops": gemm, "peak_mib": peer.mib, "said_at_start": peer.ready, "said_at_end": peer.end, "ratios": {},
+                "gemm_gflops": gemm, "peak_mib": peer.mib, "idle_mib": peer.idle_mib, "said_at_start": peer.ready, "said_at_end": peer.end, "ratios": {},
             }  # fmt: skip
             share = f"{100 * line['gflops'] / gemm:.0f} %" if gemm else "-"
             text = (
@@ -1003,7 +1009,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     data = Path(os.environ.get("POLYGRADE_DATA") or Path.home() / ".cache/polygrade-data")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=["train", "encode", "gradcache"], required=True)
-    parser.add_argument("--engine", type=Path, default=ROOT / "target/release/examples/engine_bench", help="our program")
+    parser.add_argument("--engine", type=lambda path: Path(path).resolve(), default=ENGINE, help="our program")
     parser.add_argument("--extra", type=shlex.split, help="more arguments for our program, as one word")
     parser.add_argument("--model", action="append", help="minilm (default), bert-base or a directory; may be repeated")
     parser.add_argument("--shape", action="append", choices=["ragged", "full"], help="of training; both unless given")
@@ -1024,7 +1030,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=ROOT / "target/peers-cache", help="for models made and exported")
     parser.add_argument("--max-other", type=float, default=0.2, help="cores that others may take (0.2)")
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds to insist on a quiet machine (1800)")
-    parser.add_argument("--min-free", type=float, default=1.5, help="GiB of memory below which it gives up (1.5)")
+    parser.add_argument("--min-free", type=float, default=1.5, help="GiB of memory that stay free, or it gives up (1.5)")
     parser.add_argument("--json", type=Path, help="write every measurement here too")
     args = parser.parse_args(argv)
 

@@ -264,7 +264,4 @@ impl<D: Device> TransformerEncoder<D> {
         Some(self.params.device().read(self.params.value(place))[range].to_vec())
     }
 
-    pub(crate) fn is_token_table(&self, place: usize) -> bool {
-        self.slots.get(place).is_some_and(|(slot, _)| *slot == Slot::Tokens)
-    }
 }
