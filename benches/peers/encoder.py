@@ -486,10 +486,11 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
                 continue
             peer = peers[name]
             # It may grow as large as the largest of them has been.
-            growth = max(status_mib(p.process.pid, "VmHWM") for p in peers.values()) - status_mib(peer.process.pid, "VmRSS")
-            if free_gib() - max(0.0, growth) / 1024 < args.min_free:
+            largest = max(status_mib(p.process.pid, "VmHWM") for n, p in peers.items() if n not in failures)
+            growth = max(0.0, largest - status_mib(peer.process.pid, "VmRSS")) / 1024
+            if free_gib() - growth < args.min_free:
                 sys.exit(
-                    f"encoder.py: {free_gib():.1f} GiB of memory are left and {name} may need {max(0.0, growth) / 1024:.1f}; "
+                    f"encoder.py: {free_gib():.1f} GiB of memory are left and {name} may need {growth:.1f} more; "
                     "measure fewer systems at once (--systems, with torch among them each time)"
                 )
             time.sleep(PAUSE)
@@ -501,7 +502,7 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
             except Failed as error:
                 failures[name] = str(error)
                 print(f"  FAILED {name}: {error}", flush=True)
-                peers.pop(name).kill()
+                peer.kill()
                 continue
             wall = time.perf_counter() - start
             busy = machine_busy() - busy
@@ -527,8 +528,7 @@ def run_rounds(args, peers: dict[str, Peer], units: list[tuple[str, str, int | N
         counted += 1
         for label, row in figures.items():
             measured[label].append(row)
-    # A system that failed on the way has fewer rounds than the rest and is left out.
-    measured = {label: rows for label, rows in measured.items() if len(rows) == counted and rows}
+    measured = {label: measured[label] for name, label, _ in units if name not in failures}
     print(f"{counted} rounds, {disturbed} of them disturbed; {len(repeated)} others were repeated")
     if disturbed:
         print("NOTE disturbed rounds count here: PyTorch's threads wait for each other, and lose most; quote no ratio")

@@ -7,7 +7,7 @@
 use crate::choose::{self, Choice};
 use crate::plan::{Arm, ArmLabels, ArmResult, Plan};
 use polygrade_data::{At, Collection, Error, Graded, Index, Lang, Result, Split, io};
-use polygrade_encoder::StaticEncoder;
+use polygrade_encoder::Encoder;
 use polygrade_eval::{Measure, Pool};
 use polygrade_index::{Rankings, rank_bm25};
 use polygrade_train::evaluate::{evaluate, queries_in};
@@ -36,7 +36,7 @@ pub struct Results {
 struct Context<'a> {
     collection: &'a Collection,
     plan: &'a Plan,
-    base: &'a (dyn Fn(u64) -> StaticEncoder + Sync),
+    base: &'a (dyn Fn(u64) -> Encoder + Sync),
     texts: TokenizedCollection,
     graded: [Graded; 3],
     fingerprint: String,
@@ -55,7 +55,7 @@ pub trait Watch: Sync {
 pub fn run(
     collection: &Collection,
     plan: &Plan,
-    base: &(dyn Fn(u64) -> StaticEncoder + Sync),
+    base: &(dyn Fn(u64) -> Encoder + Sync),
     dir: &Path,
     watch: &dyn Watch,
 ) -> Result<Results> {

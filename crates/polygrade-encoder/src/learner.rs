@@ -1,12 +1,13 @@
 //! A static encoder in training: forward with what the gradient needs, backward, and AdamW's step.
 
 use crate::static_encoder::StaticEncoder;
+use crate::training_state::TrainingState;
 use polygrade_data::{At, Error, Result};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::{self, Bags, RowGrads};
 use polygrade_nn::kernels::{self, Transpose, l2_normalize, l2_normalize_backward};
 use polygrade_nn::optim::{AdamW, Moments};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Learning rates of weights and table differ: a weight is one number for a whole row.
@@ -136,41 +137,16 @@ impl StaticLearner {
         all
     }
 
-    /// Writes parameters and moments, with `notes` beside them, so that training can go on from here.
-    pub fn save_state(&self, path: &Path, notes: &[(&str, String)]) -> Result<()> {
-        let bytes: Vec<(&str, Vec<u8>)> = self
-            .tensors()
-            .into_iter()
-            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let internal = |e: safetensors::SafeTensorError| Error::Internal(format!("checkpoint: {e}"));
-        let mut views = Vec::new();
-        for (name, data) in &bytes {
-            views.push((*name, TensorView::new(Dtype::F32, vec![data.len() / 4], data).map_err(internal)?));
-        }
-        let notes = notes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-        let file = safetensors::serialize(views, Some(notes)).map_err(internal)?;
-        polygrade_data::io::write(path, &file)
+    /// Parameters and moments, to save.
+    pub(crate) fn state(&self) -> impl Iterator<Item = (String, Cow<'_, [f32]>)> {
+        self.tensors().into_iter().map(|(name, values)| (name.to_owned(), Cow::Borrowed(values)))
     }
 
-    /// Takes up parameters and moments written by [`StaticLearner::save_state`]; `check` sees the notes first
-    /// and may refuse them.
-    pub fn load_state<T>(
-        &mut self,
-        path: &Path,
-        check: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> Result<T>,
-    ) -> Result<T> {
+    /// Takes up what [`StaticLearner::state`] gave.
+    pub(crate) fn load_state(&mut self, state: &mut TrainingState, path: &Path) -> Result<()> {
         let fault = |what: String| Error::input(At::file(path), what, "remove the checkpoint to start again");
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
-        let (_, header) =
-            SafeTensors::read_metadata(&bytes).map_err(|e| fault(format!("is no checkpoint: {e}")))?;
-        let notes = header.metadata().clone().unwrap_or_default();
-        let checked = check(&|key| notes.get(key).cloned())?;
-        let read = |name: &str, into: &mut Vec<f32>| {
-            let view = file.tensor(name).map_err(|_| fault(format!("lacks {name:?}")))?;
-            let values: Vec<f32> =
-                view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let mut read = |name: &str, into: &mut Vec<f32>| {
+            let values = state.vectors.remove(name).ok_or_else(|| fault(format!("lacks {name:?}")))?;
             if values.len() != into.len() {
                 return Err(fault(format!("{name:?} has {} values, expected {}", values.len(), into.len())));
             }
@@ -188,6 +164,6 @@ impl StaticLearner {
             read("projection.first", &mut m.first)?;
             read("projection.second", &mut m.second)?;
         }
-        Ok(checked)
+        Ok(())
     }
 }

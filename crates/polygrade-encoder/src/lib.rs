@@ -6,6 +6,7 @@
 
 mod arch;
 pub mod checkpoint;
+mod encoder;
 mod head;
 mod json;
 mod layout;
@@ -15,12 +16,16 @@ pub mod modules;
 mod static_encoder;
 mod tensor_file;
 mod tokenizer;
+mod training;
+mod training_state;
 mod transformer_encoder;
 mod transformer_learner;
 
+pub use encoder::{Encoder, TextEncoder};
 pub use learner::{StaticLearner, StepSettings};
 pub use static_encoder::{Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights};
 pub use tokenizer::TextTokenizer;
+pub use training::Learner;
 pub use transformer_encoder::TransformerEncoder;
 pub use transformer_learner::{TransformerLearner, TransformerTraining};
 

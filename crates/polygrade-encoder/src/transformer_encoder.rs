@@ -193,6 +193,17 @@ impl<D: Device> TransformerEncoder<D> {
         self.modules.normalize = true;
     }
 
+    /// Sets what is put before queries and passages.
+    pub fn set_prompts(&mut self, prompts: crate::Prompts) {
+        self.modules.prompts = prompts;
+    }
+
+    /// Whether all parameters are finite numbers.
+    pub fn is_finite(&self) -> bool {
+        let device = self.params.device();
+        (0..self.params.len()).all(|p| device.square_sum(self.params.value(p)).is_finite())
+    }
+
     /// Cuts vectors to the first `dim` values (Matryoshka; Kusupati et al. 2022), before they are scaled.
     pub fn truncate(&mut self, dim: usize) {
         self.head.truncate = Some(dim);

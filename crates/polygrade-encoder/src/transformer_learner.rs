@@ -6,16 +6,18 @@
 //! from a text's place in the batch, not from micro-batches.
 
 use crate::head::HeadTape;
+use crate::training_state::TrainingState;
 use crate::transformer_encoder::{TransformerEncoder, longest};
 use polygrade_data::{At, Error, Result};
 use polygrade_nn::bag::Bags;
 use polygrade_nn::device::Device;
 use polygrade_nn::optim::AdamW;
 use polygrade_nn::params::{Grads, Optimizer};
-use polygrade_nn::transformer::{Mode, Slot, Tape};
+use polygrade_nn::transformer::{Mode, Tape};
 use polygrade_nn::{Cpu, Matrix};
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::ops::Range;
+use std::path::Path;
 
 /// Settings of a transformer's training.
 #[derive(Debug, Clone, PartialEq)]
@@ -199,31 +201,34 @@ impl<D: Device> TransformerLearner<D> {
         Some(self.grads.read(&self.encoder.params, place)[range].to_vec())
     }
 
-    /// The state beside the parameters, as named vectors, to save.
-    pub fn optimizer_state(&self) -> Vec<(String, Vec<f32>)> {
-        let name = |place: usize, kind: &str| format!("{place}.{kind}");
-        self.optimizer.save().into_iter().map(|(place, kind, v)| (name(place, kind), v)).collect()
+    /// Parameters and moments, to save.
+    pub(crate) fn state(&self) -> impl Iterator<Item = (String, Cow<'_, [f32]>)> {
+        let params = &self.encoder.params;
+        let values = (0..params.len())
+            .map(|place| (format!("{place}.value"), Cow::Owned(params.device().read(params.value(place)))));
+        let moments = self.optimizer.save().into_iter();
+        values.chain(moments.map(|(place, kind, v)| (format!("{place}.{kind}"), Cow::Owned(v))))
     }
 
-    /// Takes back [`TransformerLearner::optimizer_state`] and the parameters.
-    pub fn load_state(
-        &mut self,
-        parameters: &[Vec<f32>],
-        state: &mut HashMap<String, Vec<f32>>,
-        path: &std::path::Path,
-    ) -> Result<()> {
-        let fits = parameters.len() == self.encoder.params.len()
-            && (0..parameters.len())
-                .all(|p| self.encoder.params.shape(p).iter().product::<usize>() == parameters[p].len());
-        if fits && self.optimizer.load(|place, kind| state.remove(&format!("{place}.{kind}"))) {
-            let device = self.encoder.params.device().clone();
-            for (place, values) in parameters.iter().enumerate() {
-                device.write(self.encoder.params.value_mut(place), values);
+    /// Takes up what [`TransformerLearner::state`] gave.
+    pub(crate) fn load_state(&mut self, state: &mut TrainingState, path: &Path) -> Result<()> {
+        let params = &mut self.encoder.params;
+        let device = params.device().clone();
+        let mut fits = true;
+        for place in 0..params.len() {
+            match state.vectors.remove(&format!("{place}.value")) {
+                Some(v) if v.len() == params.shape(place).iter().product::<usize>() => {
+                    device.write(params.value_mut(place), &v);
+                }
+                _ => fits = false,
             }
+        }
+        let find = |place: usize, kind: &str| state.vectors.remove(&format!("{place}.{kind}"));
+        if fits && self.optimizer.load(find) {
             return Ok(());
         }
-        let what = "holds the state of another model";
-        Err(Error::input(At::file(path), what, "use the same --encoder, or another --out"))
+        let fix = "remove the checkpoint to start again";
+        Err(Error::input(At::file(path), "holds the state of another model", fix))
     }
 }
 
@@ -263,5 +268,4 @@ impl<D: Device> TransformerEncoder<D> {
         let (place, range) = self.place_of(name)?;
         Some(self.params.device().read(self.params.value(place))[range].to_vec())
     }
-
 }

@@ -1,7 +1,7 @@
 //! An encoder measured on a collection.
 
 use polygrade_data::{Collection, Graded, Index, Result};
-use polygrade_encoder::{StaticEncoder, TextKind};
+use polygrade_encoder::{TextEncoder, TextKind};
 use polygrade_eval::Pool;
 use polygrade_index::{Rankings, TieOrder, rank};
 use polygrade_nn::Matrix;
@@ -20,9 +20,10 @@ pub struct TokenizedCollection {
 
 impl TokenizedCollection {
     /// Tokenises all texts.
-    pub fn new(collection: &Collection, encoder: &StaticEncoder) -> Result<Self> {
+    pub fn new(collection: &Collection, encoder: &dyn TextEncoder) -> Result<Self> {
         let queries: Vec<&str> = collection.queries.iter().map(|q| q.text.as_str()).collect();
         let passages: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
+        let passages: Vec<&str> = passages.iter().map(AsRef::as_ref).collect();
         let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
         Ok(TokenizedCollection {
             queries: encoder.tokenize(&queries, TextKind::Query)?,
@@ -33,10 +34,10 @@ impl TokenizedCollection {
 }
 
 /// The vectors of the texts `which` (ascending) at their places among `bags.len()` rows; the others are zero.
-fn encode_some(encoder: &StaticEncoder, bags: &Bags, which: &[Index], threads: bool) -> Matrix {
+fn encode_some(encoder: &dyn TextEncoder, bags: &Bags, which: &[Index], threads: bool) -> Matrix {
     let unit = |mut vectors: Matrix| {
         // Ranking is by cosine, also with a model that leaves its vectors unscaled.
-        if !encoder.normalize {
+        if !encoder.normalizes() {
             let cols = vectors.cols;
             vectors.data.chunks_mut(cols).for_each(|row| {
                 l2_normalize(row);
@@ -58,7 +59,7 @@ fn encode_some(encoder: &StaticEncoder, bags: &Bags, which: &[Index], threads: b
 /// Ranks `queries` (ascending) with `encoder`, each against each of `pools`, `depth` passages deep. Each text
 /// is encoded once.
 pub fn evaluate(
-    encoder: &StaticEncoder,
+    encoder: &dyn TextEncoder,
     collection: &Collection,
     tokenized: &TokenizedCollection,
     queries: &[Index],

@@ -7,7 +7,7 @@ use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
 use crate::loss::info_nce;
 use polygrade_data::{At, Error, Result};
-use polygrade_encoder::{StaticEncoder, StaticLearner, StepSettings};
+use polygrade_encoder::{Encoder, Learner, StepSettings, TextEncoder, TransformerTraining};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::{Transpose, matmul};
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Settings of training. The defaults are those of the static encoder, chosen on the dev split of
 /// `collections/mini`; see docs/results.md.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Passes over the queries.
     pub epochs: usize,
@@ -40,6 +40,8 @@ pub struct Settings {
     pub adam: AdamW,
     /// Seed of everything random.
     pub seed: u64,
+    /// What counts for transformers alone.
+    pub transformer: Option<TransformerTraining>,
 }
 
 impl Default for Settings {
@@ -55,6 +57,29 @@ impl Default for Settings {
             decay: Decay::Linear,
             adam: AdamW::default(),
             seed: 1,
+            transformer: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults for fine-tuning a transformer.
+    pub fn for_transformers() -> Self {
+        Settings {
+            epochs: 3,
+            temperature: 0.05,
+            rate: 2e-5,
+            adam: AdamW { weight_decay: 0.01, ..AdamW::default() },
+            transformer: Some(TransformerTraining::default()),
+            ..Settings::default()
+        }
+    }
+
+    /// The defaults for an encoder.
+    pub fn for_encoder(encoder: &Encoder) -> Self {
+        match encoder {
+            Encoder::Static(_) => Settings::default(),
+            Encoder::Transformer(_) => Settings::for_transformers(),
         }
     }
 }
@@ -86,7 +111,7 @@ impl StepReport {
 
 /// A training run.
 pub struct Trainer<'a> {
-    learner: StaticLearner,
+    learner: Learner,
     examples: &'a Examples,
     texts: &'a TokenizedCollection,
     settings: Settings,
@@ -102,7 +127,7 @@ pub struct Trainer<'a> {
 }
 
 /// Raised whenever a change makes training give other numbers, so that results of before are not mixed in.
-pub const TRAINING_VERSION: u32 = 1;
+pub const TRAINING_VERSION: u32 = 2;
 
 #[derive(Default)]
 struct Buffers {
@@ -118,7 +143,7 @@ struct Buffers {
 impl<'a> Trainer<'a> {
     /// Starts training `encoder` on `examples`. With `threads`, rayon's threads share each step.
     pub fn new(
-        encoder: StaticEncoder,
+        mut encoder: Encoder,
         examples: &'a Examples,
         texts: &'a TokenizedCollection,
         settings: Settings,
@@ -127,7 +152,7 @@ impl<'a> Trainer<'a> {
         let total = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
         let warmup = (total as f32 * settings.warmup) as u64;
         // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
-        let encoder = StaticEncoder { normalize: true, ..encoder };
+        encoder.normalize();
         let mut hash = Xxh3::new();
         examples.fingerprint(|n| hash.update(&n.to_le_bytes()));
         for bags in [&texts.queries, &texts.passages] {
@@ -135,17 +160,20 @@ impl<'a> Trainer<'a> {
             bags.tokens.iter().for_each(|n| hash.update(&n.to_le_bytes()));
         }
         hash.update(&encoder.fingerprint().to_le_bytes());
+        let transformer =
+            TransformerTraining { seed: settings.seed, ..settings.transformer.clone().unwrap_or_default() };
         let identity = format!(
             "{settings:?}, data and encoder {:016x}, training version {TRAINING_VERSION}",
             hash.digest()
         );
+        let schedule = Schedule { peak: 1.0, warmup, total, decay: settings.decay };
         Trainer {
             identity,
-            learner: StaticLearner::new(encoder, threads),
+            learner: Learner::new(encoder, &transformer, threads),
             examples,
             texts,
             settings,
-            schedule: Schedule { peak: 1.0, warmup, total, decay: settings.decay },
+            schedule,
             step: 0,
             epoch: None,
             batch: Batch::default(),
@@ -171,12 +199,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// The encoder as trained so far.
-    pub fn encoder(&self) -> &StaticEncoder {
+    pub fn encoder(&self) -> &dyn TextEncoder {
         self.learner.encoder()
     }
 
     /// Ends training.
-    pub fn into_encoder(self) -> StaticEncoder {
+    pub fn into_encoder(self) -> Encoder {
         self.learner.into_encoder()
     }
 
@@ -205,7 +233,7 @@ impl<'a> Trainer<'a> {
             return Some(StepReport { step: self.step, loss: 0.0, pairs: 0 });
         }
         let b = &mut self.buffers;
-        let vectors = self.learner.forward(&self.bags);
+        let vectors = self.learner.forward(&self.bags, self.step);
         let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
         copy(&vectors.data[..split], cols, &mut b.queries);
         copy(&vectors.data[split..], cols, &mut b.passages);

@@ -1,9 +1,8 @@
 //! What several verbs take or do.
 
 use polygrade_data::{Collection, Error, Lang, Result, Split};
-use polygrade_encoder::{Init, NewStatic, NewStaticBase, StaticEncoder, TokenWeights};
+use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, TokenWeights, hub};
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 
 /// Languages separated by commas, checked against the collection; all of its languages where none is given.
 pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<Lang>> {
@@ -80,7 +79,7 @@ impl NewEncoder {
     /// What `--encoder` names: the base of new encoders for the collection's texts, or the model in a folder.
     pub(crate) fn base(&self, encoder: &str, collection: &Collection) -> Result<Base> {
         if encoder != "static" {
-            return StaticEncoder::load(Path::new(encoder)).map(Base::Model);
+            return load(encoder).map(Base::Model);
         }
         let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
@@ -88,18 +87,23 @@ impl NewEncoder {
     }
 }
 
+/// Loads the model that a folder or a name on the hub names.
+pub(crate) fn load(model: &str) -> Result<Encoder> {
+    Encoder::load(&hub::resolve(model)?)
+}
+
 /// What training starts from.
 pub(crate) enum Base {
     /// New encoders, one a seed.
     New(NewStaticBase),
     /// One encoder, whatever the seed.
-    Model(StaticEncoder),
+    Model(Encoder),
 }
 
 impl Base {
-    pub(crate) fn encoder(&self, seed: u64) -> StaticEncoder {
+    pub(crate) fn encoder(&self, seed: u64) -> Encoder {
         match self {
-            Base::New(base) => base.encoder(seed),
+            Base::New(base) => base.encoder(seed).into(),
             Base::Model(encoder) => encoder.clone(),
         }
     }

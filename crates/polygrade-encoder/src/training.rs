@@ -1,0 +1,97 @@
+//! An encoder of either kind in training.
+
+use crate::encoder::{Encoder, TextEncoder};
+use crate::learner::{StaticLearner, StepSettings};
+use crate::training_state;
+use crate::transformer_learner::{TransformerLearner, TransformerTraining};
+use polygrade_data::Result;
+use polygrade_nn::Matrix;
+use polygrade_nn::bag::Bags;
+use std::path::Path;
+
+/// An encoder of either kind in training.
+pub enum Learner {
+    /// A table of token vectors.
+    Static(Box<StaticLearner>),
+    /// A transformer.
+    Transformer(Box<TransformerLearner>),
+}
+
+impl Learner {
+    /// Starts training. `transformer` counts for transformers only. With `threads`, rayon's threads share each
+    /// step; the result is the same.
+    pub fn new(encoder: Encoder, transformer: &TransformerTraining, threads: bool) -> Self {
+        match encoder {
+            Encoder::Static(e) => Learner::Static(Box::new(StaticLearner::new(*e, threads))),
+            Encoder::Transformer(e) => {
+                Learner::Transformer(Box::new(TransformerLearner::new(*e, transformer.clone(), threads)))
+            }
+        }
+    }
+
+    /// The encoder as trained so far.
+    pub fn encoder(&self) -> &dyn TextEncoder {
+        match self {
+            Learner::Static(l) => l.encoder(),
+            Learner::Transformer(l) => l.encoder(),
+        }
+    }
+
+    /// Ends training.
+    pub fn into_encoder(self) -> Encoder {
+        match self {
+            Learner::Static(l) => l.into_encoder().into(),
+            Learner::Transformer(l) => l.into_encoder().into(),
+        }
+    }
+
+    /// The vectors of a step's texts, one a row.
+    pub fn forward(&mut self, texts: &Bags, step: u64) -> &Matrix {
+        match self {
+            Learner::Static(l) => l.forward(texts),
+            Learner::Transformer(l) => l.forward(texts, step),
+        }
+    }
+
+    /// Gradients from ∂L/∂vectors of the texts last given to [`Learner::forward`]; `grad` is used up.
+    pub fn backward(&mut self, texts: &Bags, grad: &mut Matrix) {
+        match self {
+            Learner::Static(l) => l.backward(texts, grad),
+            Learner::Transformer(l) => l.backward(texts, grad),
+        }
+    }
+
+    /// Moves the parameters along the gradients.
+    pub fn step(&mut self, s: &StepSettings) {
+        match self {
+            Learner::Static(l) => l.step(s),
+            Learner::Transformer(l) => {
+                l.step(s.adam, s.rate, s.step);
+            }
+        }
+    }
+
+    /// Writes parameters and moments, with `notes` beside them, so that training can go on from here.
+    pub fn save_state(&self, path: &Path, notes: &[(&str, String)]) -> Result<()> {
+        match self {
+            Learner::Static(l) => training_state::save(path, l.state(), notes),
+            Learner::Transformer(l) => training_state::save(path, l.state(), notes),
+        }
+    }
+
+    /// Takes up parameters and moments written by [`Learner::save_state`]; `check` sees the notes first and may
+    /// refuse them.
+    pub fn load_state<T>(
+        &mut self,
+        path: &Path,
+        check: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> Result<T>,
+    ) -> Result<T> {
+        let mut state = training_state::load(path)?;
+        let checked = check(&|key| state.notes.get(key).cloned())?;
+        match self {
+            Learner::Static(l) => l.load_state(&mut state, path)?,
+            Learner::Transformer(l) => l.load_state(&mut state, path)?,
+        }
+        Ok(checked)
+    }
+}
