@@ -1,10 +1,12 @@
 //! Text encoders: tokenisers, architectures, and the folders they are kept in.
 //!
-//! So far one architecture, [`StaticEncoder`]. Folders follow sentence-transformers and model2vec, both ways.
+//! So far one architecture, [`StaticEncoder`]. Folders follow sentence-transformers and model2vec, both ways:
+//! [`checkpoint`] has the tensors, [`modules`] the settings, [`hub`] finds the folder of a model by its name.
 //!
 //! This crate knows nothing of losses or labels.
 
 pub mod checkpoint;
+pub mod hub;
 mod json;
 mod layout;
 mod learner;
