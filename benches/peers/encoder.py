@@ -30,8 +30,9 @@ How     Each system is one long-lived process with --threads threads, idle (wait
         --warmup rounds are not counted. Reported are medians over --rounds, and how many times as fast as the
         baseline: ratio of medians, and least and greatest ratio within a round. Seconds are what the process
         itself took for the unit; one that spends much longer outside of them is named. Memory is VmHWM of the
-        process at the end, loading (and compiling) included.
-FLOP    Of real tokens only, padding counts as no work. P = layers * (4 H^2 + 2 H I), the weights in products;
+        process at the end, loading (and compiling) included. All systems stay in memory together, and PyTorch keeps
+        most of its peak: large models need --systems torch,ONE_OTHER... a few at a time, or it stops by itself.
+FLOP    For models of BERT's shape. Of real tokens only, padding counts as no work. P = layers * (4 H^2 + 2 H I), the weights in products;
         forward 2 P T + 4 layers H sum(s^2) over T tokens in rows of s; a training step 3 times that, which is
         6 P T + 12 layers H sum(s^2). Not counted: LayerNorm, softmax, GELU, optimiser, similarity matrix, pooler.
         "of gemm" is the share of the matrix-product rate that the same process measured by itself (ours always,
@@ -801,8 +802,8 @@ class Bench:
         kinds = [[n for batch in lengths for n in batch[half]] for half in (slice(0, args.batch), slice(args.batch, None))]
         padded = sum(args.batch * (max(b[: args.batch]) + max(b[args.batch :])) for b in lengths)
         print(
-            f"\n== training step, {name}, {shape}: {args.batch} + {args.batch} rows, {sum(rows) / len(lengths):.0f} tokens a step "
-            f"(mean of a query {statistics.mean(kinds[0]):.1f}, of a passage {statistics.mean(kinds[1]):.1f}); "
+            f"\n== training step, {name}, {shape}: {args.batch} + {args.batch} rows, {sum(rows) / len(lengths):.0f} tokens "
+            f"a step (mean of a query {statistics.mean(kinds[0]):.1f}, of a passage {statistics.mean(kinds[1]):.1f}); "
             f"{padded / len(lengths):.0f} when padded",
             flush=True,
         )
@@ -866,8 +867,10 @@ class Bench:
             for peer in peers.values():
                 peer.kill()
         self.failures |= failures
-        best = {s: min((l for _, l, _ in units if l in measured and l.split(" b")[0] == s), key=lambda l: median(measured[l]), default=None)
-                for s in peers}  # fmt: skip
+        best: dict[str, str | None] = {}
+        for system in peers:
+            labels = [label for name, label, _ in units if name == system and label in measured]
+            best[system] = min(labels, key=lambda label: median(measured[label]), default=None)
         total = flop(model, lengths, 1)
         baselines = [label for label in dict.fromkeys([f"torch b{args.batch_sizes[0]}", best.get("torch")]) if label in measured]
         table = self.table(measured, peers, lambda _row: (sum(lengths), total), baselines, len(texts), set(best.values()))
@@ -904,7 +907,11 @@ class Bench:
             if system == "polygrade-f32":
                 word = "agree" if worst < VECTORS_AGREE else "DIFFER"
                 self.holds &= worst < VECTORS_AGREE
-            print(f"{word} {system}: against torch max|diff| {worst:.2e}, cosine mean {cosines.mean():.6f}, least {cosines.min():.6f}")
+            figures = f"max|diff| {worst:.2e}, cosine mean {cosines.mean():.6f}, least {cosines.min():.6f}"
+            print(f"{word} {system}: against torch {figures}")
+            plain = found.get("polygrade-f32")
+            if system in ("polygrade-bf16", "polygrade-int8") and plain is not None and np.array_equal(vectors, plain):
+                print(f"NOTE {system}: the very vectors of f32, so that precision was not used")
         return checks
 
     def quality(self, name: str) -> None:
@@ -959,7 +966,8 @@ class Bench:
     def table(self, measured, peers, work, baselines: list[str], texts: int, best: set = frozenset()) -> list[dict]:
         """Prints and gives the figures of each label; the first baseline present gets the range of ratios too."""
         baselines = [b for b in baselines if b in measured]
-        head = f"{'':<22}{'median s':>9}{'min':>8}{'max':>8}{'cores':>6}{'texts/s':>9}{'tokens/s':>10}{'GFLOP/s':>9}{'of gemm':>9}{'peak MiB':>10}"
+        head = f"{'':<22}{'median s':>9}{'min':>8}{'max':>8}{'cores':>6}{'texts/s':>9}{'tokens/s':>10}{'GFLOP/s':>9}"
+        head += f"{'of gemm':>9}{'peak MiB':>10}"
         print(head + "".join(f"  times as fast as {b}" for b in baselines))
         table = []
         for label, rows in measured.items():
@@ -973,7 +981,8 @@ class Bench:
                 "texts_per_second": texts / median(rows),
                 "tokens_per_second": statistics.median(t / s for (t, _), s in zip(done, seconds)),
                 "gflops": statistics.median(f / s / 1e9 for (_, f), s in zip(done, seconds)),
-                "gemm_gflops": gemm, "peak_mib": peer.mib, "idle_mib": peer.idle_mib, "said_at_start": peer.ready, "said_at_end": peer.end, "ratios": {},
+                "gemm_gflops": gemm, "peak_mib": peer.mib, "idle_mib": peer.idle_mib,
+                "said_at_start": peer.ready, "said_at_end": peer.end, "ratios": {},
             }  # fmt: skip
             share = f"{100 * line['gflops'] / gemm:.0f} %" if gemm else "-"
             text = (
@@ -991,7 +1000,9 @@ class Bench:
         if best:
             print("* the fastest batch size of that system")
         for name, peer in peers.items():
-            notes = [f"{peer.ready['gemm_gflops']:.1f} GFLOP/s in a matrix product alone"] if peer.ready.get("gemm_gflops") else []
+            notes = []
+            if peer.ready.get("gemm_gflops"):
+                notes.append(f"{peer.ready['gemm_gflops']:.1f} GFLOP/s in a matrix product alone")
             if "compile_seconds" in peer.ready:
                 notes.append(f"{peer.ready['compile_seconds']:.1f} s of compilation before the first round, not counted")
             if "peak_mib" in peer.end and abs(peer.end["peak_mib"] - peer.mib) > 0.05 * peer.mib + 20:

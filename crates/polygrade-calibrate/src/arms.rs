@@ -41,6 +41,8 @@ struct Context<'a> {
     graded: [Graded; 3],
     fingerprint: String,
     dir: PathBuf,
+    /// Whether all threads share one arm, so that one model is in memory at a time; else each thread has its own.
+    share: bool,
 }
 
 /// What happens while it runs, for a progress bar.
@@ -65,10 +67,11 @@ pub fn run(
         collection,
         plan,
         base,
-        texts: TokenizedCollection::new(collection, &base(first))?,
+        texts: TokenizedCollection::new(collection, &*base(first))?,
         graded: Split::ALL.map(|s| collection.graded(s)),
         fingerprint: plan.fingerprint(collection),
         dir: dir.join("arms"),
+        share: plan.settings.transformer.is_some(),
     };
     std::fs::create_dir_all(&context.dir).map_err(|e| Error::io(&context.dir, e))?;
     let mut arms = plan.arms();
@@ -99,25 +102,25 @@ pub fn run(
 
 impl Context<'_> {
     fn run_all(&self, arms: &[Arm], watch: &dyn Watch) -> Result<(BTreeMap<String, ArmResult>, usize)> {
-        let done: Vec<(String, ArmResult, bool)> = arms
-            .par_iter()
-            .with_max_len(1)
-            .map(|arm| {
-                let name = arm.name();
-                let path = self.dir.join(format!("{name}.json"));
-                let (result, resumed) = match self.load(&path, arm)? {
-                    Some(result) => (result, true),
-                    None => {
-                        let result = self.run_one(arm)?;
-                        let json = serde_json::to_vec(&result).map_err(|e| Error::Internal(e.to_string()))?;
-                        io::write(&path, &json)?;
-                        (result, false)
-                    }
-                };
-                watch.done(&name);
-                Ok((name, result, resumed))
-            })
-            .collect::<Result<_>>()?;
+        let one = |arm: &Arm| {
+            let name = arm.name();
+            let path = self.dir.join(format!("{name}.json"));
+            let (result, resumed) = match self.load(&path, arm)? {
+                Some(result) => (result, true),
+                None => {
+                    let result = self.run_one(arm)?;
+                    let json = serde_json::to_vec(&result).map_err(|e| Error::Internal(e.to_string()))?;
+                    io::write(&path, &json)?;
+                    (result, false)
+                }
+            };
+            watch.done(&name);
+            Ok((name, result, resumed))
+        };
+        let done: Vec<(String, ArmResult, bool)> = match self.share {
+            true => arms.iter().map(one).collect::<Result<_>>()?,
+            false => arms.par_iter().with_max_len(1).map(one).collect::<Result<_>>()?,
+        };
         let resumed = done.iter().filter(|d| d.2).count();
         Ok((done.into_iter().map(|(name, result, _)| (name, result)).collect(), resumed))
     }
@@ -160,8 +163,8 @@ impl Context<'_> {
         if let Some(policies) = policies {
             let train = &self.graded[Split::Train as usize];
             let examples = Examples::new(self.collection, train, arm.scenario, &langs, &policies);
-            let settings = polygrade_train::Settings { seed: arm.seed, ..self.plan.settings };
-            let mut trainer = Trainer::new(encoder, &examples, &self.texts, settings, false);
+            let settings = polygrade_train::Settings { seed: arm.seed, ..self.plan.settings.clone() };
+            let mut trainer = Trainer::new(encoder, &examples, &self.texts, settings, self.share);
             let tail = trainer.total() - trainer.total() / 10;
             let mut losses = (0.0, 0.0);
             while let Some(report) = trainer.next_step() {
@@ -178,7 +181,8 @@ impl Context<'_> {
             let graded = &self.graded[split as usize];
             let queries = queries_in(self.collection, graded, &langs);
             let pools = self.pools(arm.scenario);
-            let rankings = evaluate(&encoder, self.collection, &self.texts, &queries, &pools, 10, false);
+            let rankings =
+                evaluate(&*encoder, self.collection, &self.texts, &queries, &pools, 10, self.share);
             self.values(arm.scenario, &pools, &rankings, graded)
         };
         let (dev, test) = (measure(Split::Dev), measure(Split::Test));

@@ -218,6 +218,11 @@ fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
     names.max_by_key(|other| (common(other), std::cmp::Reverse(other.len())))
 }
 
+/// The files that an index names.
+pub(crate) fn shard_names(index: &Path) -> Result<BTreeSet<String>> {
+    Ok(shards(index)?.into_values().collect())
+}
+
 /// Which shard holds which tensor. A shard outside the folder is refused.
 fn shards(index: &Path) -> Result<BTreeMap<String, String>> {
     let object = read_object(index)?;

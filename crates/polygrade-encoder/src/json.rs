@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Longest JSON file read: an index of many thousand tensors has a few megabytes.
-const MAX_JSON: u64 = 64 << 20;
+pub(crate) const MAX_JSON: u64 = 64 << 20;
 
 /// What mends a file that is not as its writer left it.
 pub(crate) const FETCH_AGAIN: &str = "fetch the model again";
@@ -39,6 +39,15 @@ pub(crate) fn read_object(path: &Path) -> Result<Object> {
             Err(Error::input(At::file(path), "is no JSON object", "begin the file with { and end it with }"))
         }
     }
+}
+
+/// A JSON object in a file that must be there.
+pub(crate) fn need_object(path: &Path) -> Result<Object> {
+    if !path.is_file() {
+        let fix = "restore the file from where the model came from";
+        return Err(Error::input(At::file(path), "is missing", fix));
+    }
+    read_object(path)
 }
 
 /// Writes `value` over several lines.

@@ -1,6 +1,8 @@
 //! Text encoders: tokenisers, architectures, and the folders they are kept in.
 //!
-//! So far one architecture, [`StaticEncoder`]. Folders follow sentence-transformers and model2vec, both ways.
+//! Two kinds: a [`StaticEncoder`] is a table of token vectors, a [`TransformerEncoder`] one of the architectures of
+//! `arch`. Folders follow Hugging Face, sentence-transformers and model2vec, both ways:
+//! [`checkpoint`] has the tensors, [`modules`] the settings, [`hub`] finds the folder of a model by its name.
 //!
 //! This crate knows nothing of losses or labels.
 
@@ -8,6 +10,7 @@ mod arch;
 pub mod checkpoint;
 mod encoder;
 mod head;
+pub mod hub;
 mod json;
 mod layout;
 mod learner;

@@ -14,7 +14,7 @@ pub use dense::{Activation, DenseSpec, DenseWeights};
 pub use pooling::Pooling;
 
 use crate::checkpoint::{Checkpoint, is_within};
-use crate::json::{brief, read_json, read_object, write_json};
+use crate::json::{brief, need_object, read_json, read_object, write_json};
 use crate::static_encoder::Prompts;
 use polygrade_data::{At, Error, Result};
 use serde_json::{Value, json};
@@ -102,20 +102,21 @@ impl SentenceConfig {
             return Err(config.fault(&what, "give a dense model, a SentenceTransformer"));
         }
         let prompts = config.object("prompts")?;
-        let prompt = |names: &[&str]| -> Result<Option<String>> {
-            let found = names.iter().find_map(|n| prompts?.get(*n)).filter(|v| !v.is_null());
-            let text = |v: &Value| {
-                let fault =
-                    || config.fault(&format!("has the prompt {}", brief(v)), "make the prompt a text");
-                v.as_str().map(str::to_owned).ok_or_else(fault)
-            };
-            found.map(text).transpose()
+        let prompt = |names: &[&str]| -> Result<String> {
+            let mut found = String::new();
+            for value in names.iter().filter_map(|n| prompts?.get(*n)).filter(|v| !v.is_null()) {
+                let fault = || config.fault(&format!("has the prompt {}", brief(value)), "make it a text");
+                let text = value.as_str().ok_or_else(fault)?;
+                if found.is_empty() {
+                    found = text.to_owned();
+                }
+            }
+            Ok(found)
         };
-        // As encode_query and encode_document choose, which do not use default_prompt_name either.
-        let prompts = Prompts {
-            query: prompt(&["query"])?.unwrap_or_default(),
-            passage: prompt(&["document", "passage", "corpus"])?.unwrap_or_default(),
-        };
+        // Not default_prompt_name: encode_query and encode_document do not use it either. An empty document
+        // prompt is what release 6 adds beside the passage prompt of older models, and then uses.
+        let prompts =
+            Prompts { query: prompt(&["query"])?, passage: prompt(&["document", "passage", "corpus"])? };
         let similarity = config.text("similarity_fn_name")?.map(str::to_owned);
         Ok(SentenceConfig { prompts, truncate_dim: config.count("truncate_dim")?, similarity })
     }
@@ -184,7 +185,7 @@ impl SentenceModules {
                     self.take_transformer()?;
                 }
                 "Pooling" if i == 1 => {
-                    let config = read_object(&path.join("config.json"))?;
+                    let config = need_object(&path.join("config.json"))?;
                     self.pooling = pooling::of(&config)?;
                     self.include_prompt = config.flag("include_prompt")?.unwrap_or(true);
                     let old = config.count("word_embedding_dimension")?;

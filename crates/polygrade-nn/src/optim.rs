@@ -150,6 +150,8 @@ pub enum Decay {
     Linear,
     /// Half a cosine down to 0.
     Cosine,
+    /// It stays, and goes straight down to 0 in the last fifth (warm-up, stable, decay; Hu et al. 2024).
+    StableThenLinear,
 }
 
 /// A learning-rate schedule: linear warm-up, then decay.
@@ -176,6 +178,7 @@ impl Schedule {
         let factor = match self.decay {
             Decay::Constant => 1.0,
             Decay::Linear => 1.0 - done,
+            Decay::StableThenLinear => ((1.0 - done) / 0.2).min(1.0),
             Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
         };
         (f64::from(self.peak) * factor) as f32
@@ -221,6 +224,8 @@ mod tests {
         assert!((s.rate(61) - 0.5).abs() < 1e-6 && s.rate(110) > 0.0 && s.rate(1000) == 0.0);
         let c = Schedule { decay: Decay::Cosine, ..s };
         assert!((c.rate(61) - 0.5).abs() < 1e-6);
+        let w = Schedule { decay: Decay::StableThenLinear, ..s };
+        assert!(w.rate(90) == 1.0 && (w.rate(101) - 0.5).abs() < 1e-6 && w.rate(111) == 0.0);
         assert_eq!(Schedule { warmup: 0, decay: Decay::Constant, ..s }.rate(50), 1.0);
     }
 }

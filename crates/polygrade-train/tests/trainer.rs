@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use polygrade_data::{Collection, Split};
-use polygrade_encoder::{NewStatic, NewStaticBase, StaticEncoder};
+use polygrade_encoder::{NewStatic, NewStaticBase, TextEncoder};
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
@@ -45,7 +45,8 @@ fn threads_and_their_number_change_no_bit() {
     for projection in [None, Some(32)] {
         let s = setting(projection);
         let run = |threads: bool| {
-            let mut trainer = Trainer::new(s.base.encoder(7), &s.examples, &s.texts, settings(), threads);
+            let mut trainer =
+                Trainer::new(s.base.encoder(7).into(), &s.examples, &s.texts, settings(), threads);
             trainer.run();
             parameters(trainer.encoder())
         };
@@ -54,7 +55,7 @@ fn threads_and_their_number_change_no_bit() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             assert!(pool.install(|| run(true)) == one, "{n} threads, projection {projection:?}");
         }
-        let mut other = Trainer::new(s.base.encoder(8), &s.examples, &s.texts, settings(), false);
+        let mut other = Trainer::new(s.base.encoder(8).into(), &s.examples, &s.texts, settings(), false);
         other.run();
         assert!(parameters(other.encoder()) != one, "another seed gives another model");
     }
@@ -65,7 +66,7 @@ fn a_resumed_run_equals_the_uninterrupted_one() {
     let s = setting(Some(32));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("checkpoint");
-    let new = |settings| Trainer::new(s.base.encoder(1), &s.examples, &s.texts, settings, true);
+    let new = |settings| Trainer::new(s.base.encoder(1).into(), &s.examples, &s.texts, settings, true);
     let mut whole = new(settings());
     whole.run();
     for stop in [1, 5, whole.total() - 1] {
@@ -96,7 +97,7 @@ fn training_improves_the_ranking_of_the_training_queries() {
         let values = rankings.values(&Measure::Ndcg(Some(10)), &s.collection, &graded, &Pool::Same);
         values.iter().sum::<f64>() / values.len() as f64
     };
-    let untrained = s.base.encoder(1);
+    let untrained = s.base.encoder(1).into();
     let mut trainer =
         Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true);
     let mut losses = Vec::new();

@@ -1,8 +1,8 @@
 //! Dense layers after pooling: their settings and weights.
 
 use crate::checkpoint::{Checkpoint, Dtype, write_safetensors};
-use crate::json::{Object, read_object, write_json};
-use polygrade_data::{At, Error, Result};
+use crate::json::{Object, need_object, write_json};
+use polygrade_data::Result;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -52,12 +52,7 @@ pub struct DenseSpec {
 impl DenseSpec {
     /// Reads `config.json` in the folder of the module.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        if !path.is_file() {
-            let fix = "restore it from where the model came from";
-            return Err(Error::input(At::file(&path), "is missing", fix));
-        }
-        let config = read_object(&path)?;
+        let config = need_object(&dir.join("config.json"))?;
         only_sentences(&config)?;
         let width = |key: &str| -> Result<usize> {
             let found = config.count(key)?;

@@ -1,7 +1,7 @@
 //! `polygrade calibrate`: a collection → the best threshold for each language and scenario, and a report.
 
 use super::common::{Base, NewEncoder, langs};
-use super::train::Training;
+use super::training::Training;
 use crate::ui::{Ui, table};
 use indicatif::ProgressBar;
 use polygrade_calibrate::arms::Watch;
@@ -128,7 +128,7 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
         langs,
         grid,
         seeds: (first..first.saturating_add(args.seeds)).collect(),
-        settings: args.training.settings()?,
+        settings: args.training.settings(&base.encoder(first))?,
         level: 0.95,
         encoder: match args.encoder.as_str() {
             "static" => format!("new static encoder, {}", args.new.describe()),

@@ -45,6 +45,8 @@ pub(crate) struct NewEncoder {
     /// Embeddings before training: from co-occurrence in the collection's texts, or random
     #[arg(long, default_value = "lsi", value_parser = ["lsi", "random"])]
     init: String,
+    #[command(flatten)]
+    options: ModelOptions,
 }
 
 impl NewEncoder {
@@ -79,7 +81,7 @@ impl NewEncoder {
     /// What `--encoder` names: the base of new encoders for the collection's texts, or the model in a folder.
     pub(crate) fn base(&self, encoder: &str, collection: &Collection) -> Result<Base> {
         if encoder != "static" {
-            return load(encoder).map(Base::Model);
+            return self.options.load(encoder).map(Base::Model);
         }
         let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
@@ -87,9 +89,46 @@ impl NewEncoder {
     }
 }
 
-/// Loads the model that a folder or a name on the hub names.
-pub(crate) fn load(model: &str) -> Result<Encoder> {
-    Encoder::load(&hub::resolve(model)?)
+/// What may be set beside a model.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct ModelOptions {
+    /// Put this before queries, in place of what the model says; E5 wants "query: "
+    #[arg(long, value_name = "TEXT")]
+    query_prompt: Option<String>,
+    /// Put this before passages, in place of what the model says; E5 wants "passage: "
+    #[arg(long, value_name = "TEXT")]
+    passage_prompt: Option<String>,
+    /// Cut vectors to their first N values (for Matryoshka models)
+    #[arg(long, value_name = "N")]
+    truncate_dim: Option<usize>,
+}
+
+impl ModelOptions {
+    /// Loads the model that a folder or a name on the hub names.
+    pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
+        let mut encoder = Encoder::load(&hub::resolve(model)?)?;
+        let mut prompts = encoder.prompts().clone();
+        if let Some(text) = &self.query_prompt {
+            prompts.query.clone_from(text);
+        }
+        if let Some(text) = &self.passage_prompt {
+            prompts.passage.clone_from(text);
+        }
+        encoder.set_prompts(prompts);
+        if let Some(n) = self.truncate_dim {
+            if !(1..=encoder.dim()).contains(&n) {
+                let what = format!("--truncate-dim must be 1 to {}, the width of the vectors", encoder.dim());
+                return Err(Error::Usage(what));
+            }
+            match &mut encoder {
+                Encoder::Transformer(e) => e.truncate(n),
+                Encoder::Static(_) => {
+                    return Err(Error::Usage("--truncate-dim is for transformers".into()));
+                }
+            }
+        }
+        Ok(encoder)
+    }
 }
 
 /// What training starts from.

@@ -1,11 +1,12 @@
 //! `polygrade encode`: the texts of a jsonl file → vectors.
 
+use super::common::ModelOptions;
 use crate::ui::Ui;
 use polygrade_data::io::AtomicFile;
 use polygrade_data::record::RawText;
 use polygrade_data::scan::json_lines;
 use polygrade_data::{Error, Problems, Report, Result};
-use polygrade_encoder::{StaticEncoder, TextKind};
+use polygrade_encoder::{TextEncoder, TextKind};
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,13 +14,15 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "Example: polygrade encode model collections/mini/corpus.jsonl --out corpus.npy")]
 pub(crate) struct Args {
-    /// Folder of a model
-    model: PathBuf,
+    /// Folder of a model, or its name on the Hugging Face hub
+    model: String,
     /// A jsonl file of records with `_id` and `text`, perhaps `title`; .gz and .zst are unpacked
     input: PathBuf,
     /// The .npy file: f32, one row a record, in order; ids go to the same name with .ids.txt
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    options: ModelOptions,
     /// The texts are queries, not passages
     #[arg(long)]
     query: bool,
@@ -32,11 +35,11 @@ const BLOCK: usize = 4096;
 const HEADER: usize = 128;
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let encoder = StaticEncoder::load(&args.model)?;
+    let encoder = args.options.load(&args.model)?;
     let kind = if args.query { TextKind::Query } else { TextKind::Passage };
     let ids_path = args.out.with_extension("ids.txt");
     let mut sink = Sink {
-        encoder: &encoder,
+        encoder: &*encoder,
         kind,
         out: AtomicFile::create(&args.out)?,
         ids: AtomicFile::create(&ids_path)?,
@@ -59,7 +62,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
 }
 
 struct Sink<'a> {
-    encoder: &'a StaticEncoder,
+    encoder: &'a dyn TextEncoder,
     kind: TextKind,
     out: AtomicFile,
     ids: AtomicFile,
@@ -91,7 +94,8 @@ impl Sink<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let vectors = self.encoder.encode(&self.pending, self.kind)?;
+        let texts: Vec<&str> = self.pending.iter().map(String::as_str).collect();
+        let vectors = self.encoder.encode(&texts, self.kind)?;
         self.pending.clear();
         let bytes: Vec<u8> = vectors.data.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.write(&bytes)

@@ -1,9 +1,8 @@
 //! `polygrade eval`: a model and a collection → metrics, and a run file.
 
-use super::common::langs;
+use super::common::{ModelOptions, langs};
 use crate::ui::{Ui, table};
 use polygrade_data::{Collection, Error, Lang, Result, Split};
-use polygrade_encoder::StaticEncoder;
 use polygrade_eval::{Measure, Pool, run as runs};
 use polygrade_index::{Rankings, TieOrder, rank_bm25};
 use polygrade_train::TokenizedCollection;
@@ -17,7 +16,7 @@ use std::path::{Path, PathBuf};
     polygrade eval model collections/mini --split test\n  \
     polygrade eval bm25 collections/mini --pool all -m nDCG@10 -m 'P(rel=2)@5' --run bm25.trec")]
 pub(crate) struct Args {
-    /// Folder of a model, or `bm25` for the lexical baseline
+    /// Folder of a model, its name on the Hugging Face hub, or `bm25` for the lexical baseline
     model: String,
     /// The collection
     collection: PathBuf,
@@ -33,6 +32,8 @@ pub(crate) struct Args {
     /// Metrics, by ir_measures' names
     #[arg(short, long = "metric", value_name = "METRIC")]
     metrics: Vec<String>,
+    #[command(flatten)]
+    options: ModelOptions,
     /// Write the rankings to a TREC run file
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
@@ -89,9 +90,9 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
         rank_bm25(&collection, &queries, &pool, depth, &TieOrder::new(&ids))
     } else {
-        let encoder = StaticEncoder::load(Path::new(&args.model))?;
-        let texts = TokenizedCollection::new(&collection, &encoder)?;
-        evaluate(&encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), depth, true).remove(0)
+        let encoder = args.options.load(&args.model)?;
+        let texts = TokenizedCollection::new(&collection, &*encoder)?;
+        evaluate(&*encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), depth, true).remove(0)
     };
     if let Some(path) = &args.run {
         write_run(path, &collection, &rankings)?;

@@ -9,3 +9,4 @@ pub(crate) mod import;
 pub(crate) mod profile;
 pub(crate) mod search;
 pub(crate) mod train;
+mod training;

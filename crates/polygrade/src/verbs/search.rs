@@ -3,7 +3,7 @@
 use super::common::langs;
 use crate::ui::Ui;
 use polygrade_data::{Collection, Index, Lang, Result, Split};
-use polygrade_encoder::{StaticEncoder, TextKind};
+use polygrade_encoder::TextKind;
 use polygrade_index::{TieOrder, exact};
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal, Write};
@@ -16,6 +16,8 @@ use std::path::PathBuf;
 pub(crate) struct Args {
     /// Folder of a model
     model: PathBuf,
+    #[command(flatten)]
+    options: super::common::ModelOptions,
     /// The collection
     collection: PathBuf,
     /// The query; without it, queries are read from standard input, one a line
@@ -39,12 +41,13 @@ struct Found {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let mut encoder = StaticEncoder::load(&args.model)?;
+    let mut encoder = args.options.load(&args.model)?;
     // Ranking is by cosine, also with a model that leaves its vectors unscaled.
-    encoder.normalize = true;
+    encoder.normalize();
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
     let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
     let vectors = encoder.encode(&texts, TextKind::Passage)?;
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);

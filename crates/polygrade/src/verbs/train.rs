@@ -1,9 +1,11 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
 use super::common::{Base, NewEncoder, langs};
+use super::training::Training;
 use crate::ui::Ui;
 use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{Collection, Error, Lang, Result, Split};
+use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
@@ -45,70 +47,6 @@ pub(crate) struct Args {
     save_steps: u64,
 }
 
-/// Settings of training, shared with `calibrate`.
-#[derive(clap::Args, Clone)]
-pub(crate) struct Training {
-    /// Passes over the queries
-    #[arg(long, default_value_t = Settings::default().epochs, value_name = "N")]
-    epochs: usize,
-    /// Queries in a batch
-    #[arg(long, default_value_t = Settings::default().batch, value_name = "N")]
-    batch_size: usize,
-    /// Positives of each query in a batch, at most
-    #[arg(long, default_value_t = Settings::default().per_query.positives, value_name = "N")]
-    positives: usize,
-    /// Judged negatives of each query in a batch, at most
-    #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
-    negatives: usize,
-    /// Temperature of the loss
-    #[arg(long, default_value_t = Settings::default().temperature)]
-    temperature: f32,
-    /// Highest learning rate
-    #[arg(long, default_value_t = Settings::default().rate)]
-    learning_rate: f32,
-    /// Highest learning rate of the tokens' weights
-    #[arg(long, default_value_t = Settings::default().weight_rate)]
-    weight_learning_rate: f32,
-    /// Share of the steps that warm up
-    #[arg(long, default_value_t = Settings::default().warmup)]
-    warmup_ratio: f32,
-    /// Weight decay of AdamW
-    #[arg(long, default_value_t = 0.0)]
-    weight_decay: f32,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-}
-
-impl Training {
-    pub(crate) fn settings(&self) -> Result<Settings> {
-        let positive = [self.temperature, self.learning_rate].iter().all(|x| x.is_finite() && *x > 0.0);
-        let not_negative =
-            [self.weight_learning_rate, self.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
-        let counts =
-            [self.epochs, self.batch_size, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
-        if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&self.warmup_ratio) {
-            let what = "epochs, batch size and positives must be 1 to a million, temperature and learning rate above 0, the weights' rate and \
-                        decay 0 or more, the warm-up in 0..1";
-            return Err(Error::Usage(what.into()));
-        }
-        let mut s = Settings {
-            epochs: self.epochs,
-            batch: self.batch_size,
-            temperature: self.temperature,
-            rate: self.learning_rate,
-            weight_rate: self.weight_learning_rate,
-            warmup: self.warmup_ratio,
-            seed: self.seed,
-            ..Settings::default()
-        };
-        s.per_query.positives = self.positives;
-        s.per_query.negatives = self.negatives;
-        s.adam.weight_decay = self.weight_decay;
-        Ok(s)
-    }
-}
-
 #[derive(Serialize)]
 struct Trained {
     out: String,
@@ -136,7 +74,6 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         ),
         (None, None) => return Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
     };
-    let settings = args.training.settings()?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
     if scenario == Scenario::CrossLingual && langs.len() < 2 {
@@ -147,8 +84,9 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         check_free(&args.out)?;
     }
     let base = args.new.base(&args.encoder, &collection)?;
+    let settings = args.training.settings(&base.encoder(args.training.seed))?;
     let mut done = Vec::new();
-    let texts = TokenizedCollection::new(&collection, &base.encoder(settings.seed))?;
+    let texts = TokenizedCollection::new(&collection, &*base.encoder(settings.seed))?;
     let job = Job { args: &args, collection: &collection, base, texts, scenario, policies, settings };
     if several {
         for lang in langs {
@@ -197,7 +135,7 @@ impl Job<'_> {
     /// model that this very run has made before.
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
         let Job { args, collection, base, texts, scenario, policies, settings } = self;
-        let (scenario, settings) = (*scenario, *settings);
+        let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
         let examples = Examples::new(collection, &graded, scenario, langs, policies);
@@ -211,7 +149,7 @@ impl Job<'_> {
                 "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
             return Err(Error::Usage(what.into()));
         }
-        let mut trainer = Trainer::new(base.encoder(settings.seed), &examples, texts, settings, true);
+        let mut trainer = Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true);
         let identity = trainer.identity().to_owned();
         if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
             ui.note(&format!("{} is there already", out.display()));
@@ -250,15 +188,15 @@ impl Job<'_> {
         };
         let steps = trainer.done();
         let encoder = trainer.into_encoder();
-        if !encoder.table.data.iter().chain(&encoder.log_weights).all(|v| v.is_finite()) {
+        if !encoder.is_finite() {
             return Err(Error::Usage(
                 "training ended in values that are no numbers: lower the learning rates".into(),
             ));
         }
-        let dev_ndcg_10 = dev(collection, texts, &encoder, scenario, langs);
+        let dev_ndcg_10 = dev(collection, texts, &*encoder, scenario, langs);
         let card = card(collection, scenario, langs, policies, settings, &started_from, dev_ndcg_10);
         let new = AtomicDir::create(out)?;
-        encoder.write_into(new.path(), &card)?;
+        encoder.write_into(new.path(), &card, Dtype::F32)?;
         io::write(&new.path().join(RUN_FILE), identity.as_bytes())?;
         new.commit()?;
         if checkpoint.exists() {
@@ -281,7 +219,7 @@ impl Job<'_> {
 fn dev(
     collection: &Collection,
     texts: &TokenizedCollection,
-    encoder: &polygrade_encoder::StaticEncoder,
+    encoder: &dyn polygrade_encoder::TextEncoder,
     scenario: Scenario,
     langs: &[Lang],
 ) -> Option<f64> {
@@ -312,7 +250,7 @@ fn card(
     scenario: Scenario,
     langs: &[Lang],
     policies: &LabelPolicies,
-    settings: Settings,
+    settings: &Settings,
     encoder: &str,
     dev: Option<f64>,
 ) -> String {

@@ -1,0 +1,118 @@
+//! Settings of training, as `train` and `calibrate` take them.
+
+use polygrade_data::{Error, Result};
+use polygrade_encoder::{Encoder, TransformerTraining};
+use polygrade_nn::optim::Decay;
+use polygrade_train::Settings;
+
+/// Settings of training. Where nothing is given, the encoder decides: see `Settings` of polygrade-train.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct Training {
+    /// Passes over the queries [default: 15 for a static encoder, 3 for a transformer]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Queries in a batch
+    #[arg(long, default_value_t = Settings::default().batch, value_name = "N")]
+    batch_size: usize,
+    /// Positives of each query in a batch, at most
+    #[arg(long, default_value_t = Settings::default().per_query.positives, value_name = "N")]
+    positives: usize,
+    /// Judged negatives of each query in a batch, at most
+    #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
+    negatives: usize,
+    /// Temperature of the loss [default: 0.1, transformer 0.05]
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Highest learning rate [default: 0.001, transformer 2e-5]
+    #[arg(long)]
+    learning_rate: Option<f32>,
+    /// Highest learning rate of the tokens' weights of a static encoder
+    #[arg(long, default_value_t = Settings::default().weight_rate)]
+    weight_learning_rate: f32,
+    /// Share of the steps that warm up
+    #[arg(long, default_value_t = Settings::default().warmup)]
+    warmup_ratio: f32,
+    /// What follows: linear, cosine, constant, or wsd (constant, then the last fifth straight down)
+    #[arg(long, default_value = "linear", value_parser = ["linear", "cosine", "constant", "wsd"])]
+    schedule: String,
+    /// Weight decay of AdamW [default: 0, transformer 0.01]
+    #[arg(long)]
+    weight_decay: Option<f32>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    transformer: Transformer,
+}
+
+/// What counts for transformers alone.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Training of transformers")]
+struct Transformer {
+    /// Tokens of a micro-batch; a larger batch is cut by GradCache, with the same gradients
+    #[arg(long, default_value_t = TransformerTraining::default().tokens, value_name = "N")]
+    micro_batch_tokens: usize,
+    /// Switch the model's own dropout off
+    #[arg(long)]
+    no_dropout: bool,
+    /// Leave the lowest layers as they are: 1 the embeddings, 2 the first layer as well, and so on
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    freeze: usize,
+    /// Each layer learns at this share of the rate of the one above it
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
+    layer_decay: f32,
+    /// Scale gradients down to this length; 0 never
+    #[arg(long, default_value_t = TransformerTraining::default().clip, value_name = "LENGTH")]
+    clip: f32,
+}
+
+impl Training {
+    pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
+        let fault = |what: &str| Err(Error::Usage(what.into()));
+        let default = Settings::for_encoder(encoder);
+        let mut s = Settings {
+            epochs: self.epochs.unwrap_or(default.epochs),
+            batch: self.batch_size,
+            temperature: self.temperature.unwrap_or(default.temperature),
+            rate: self.learning_rate.unwrap_or(default.rate),
+            weight_rate: self.weight_learning_rate,
+            warmup: self.warmup_ratio,
+            decay: match self.schedule.as_str() {
+                "cosine" => Decay::Cosine,
+                "constant" => Decay::Constant,
+                "wsd" => Decay::StableThenLinear,
+                _ => Decay::Linear,
+            },
+            seed: self.seed,
+            ..default
+        };
+        s.per_query.positives = self.positives;
+        s.per_query.negatives = self.negatives;
+        s.adam.weight_decay = self.weight_decay.unwrap_or(s.adam.weight_decay);
+        let positive = [s.temperature, s.rate].iter().all(|x| x.is_finite() && *x > 0.0);
+        let not_negative = [s.weight_rate, s.adam.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
+        let counts = [s.epochs, s.batch, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
+        if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&s.warmup) {
+            return fault(
+                "epochs, batch size and positives must be 1 to a million, temperature and learning rate above 0, \
+                 the weights' rate and decay 0 or more, the warm-up in 0..1",
+            );
+        }
+        if let Some(t) = &mut s.transformer {
+            let o = &self.transformer;
+            if o.micro_batch_tokens == 0 || !(o.layer_decay > 0.0 && o.layer_decay <= 1.0) {
+                return fault("--micro-batch-tokens must be 1 or more, --layer-decay above 0 and at most 1");
+            }
+            if !(o.clip.is_finite() && o.clip >= 0.0) {
+                return fault("--clip must be 0 or more");
+            }
+            t.tokens = o.micro_batch_tokens;
+            t.dropout = !o.no_dropout;
+            t.freeze = o.freeze;
+            t.layer_decay = o.layer_decay;
+            t.clip = o.clip;
+        }
+        Ok(s)
+    }
+}
