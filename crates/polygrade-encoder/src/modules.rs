@@ -170,9 +170,7 @@ impl SentenceModules {
         }
         if out.max_seq_length.is_none() {
             let tokenizer = read_object(&out.transformer.join("tokenizer_config.json"))?;
-            // Tokenisers without a limit say 1e30.
-            let limit = tokenizer.get("model_max_length").and_then(Value::as_u64);
-            out.max_seq_length = limit.filter(|n| (1..1 << 31).contains(n)).map(|n| n as usize);
+            out.max_seq_length = tokenizer.get("model_max_length").and_then(limit);
         }
         Ok(out)
     }
@@ -245,8 +243,8 @@ impl SentenceModules {
         self.do_lower_case = config.flag("do_lower_case")?.unwrap_or(false);
         self.max_seq_length = config.count("max_seq_length")?;
         for key in ["processor_kwargs", "tokenizer_args"] {
-            let limit = config.object(key)?.and_then(|o| o.get("model_max_length")?.as_u64());
-            self.max_seq_length = limit.map(|n| n as usize).or(self.max_seq_length);
+            let own = config.object(key)?.and_then(|o| limit(o.get("model_max_length")?));
+            self.max_seq_length = own.or(self.max_seq_length);
         }
         Ok(())
     }
@@ -299,4 +297,9 @@ impl SentenceModules {
 /// Whether a setting says nothing: null, or an object without entries.
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(|o| o.is_empty())
+}
+
+/// A tokeniser's limit, if it is one: those without say 1e30.
+fn limit(value: &Value) -> Option<usize> {
+    value.as_u64().filter(|n| (1..1 << 31).contains(n)).map(|n| n as usize)
 }

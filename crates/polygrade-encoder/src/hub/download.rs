@@ -192,6 +192,7 @@ impl Client<'_> {
 
 fn broken(url: &str, why: &str) -> Error {
     let what = format!("cannot be fetched: {why}");
-    let fix = "check the network and HF_ENDPOINT and run again; files that are whole are kept";
+    let fix = "check the network, HF_ENDPOINT, and SSL_CERT_FILE behind a proxy of one's own, and run again; \
+               files that are whole are kept";
     Error::input(At::file(Path::new(url)), what, fix)
 }
