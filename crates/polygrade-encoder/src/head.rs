@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) dense: Vec<Dense>,
     pub(crate) truncate: Option<usize>,
     pub(crate) normalize: bool,
+    /// Whether cut vectors are scaled to length 1 as well; sentence-transformers scales before it cuts.
+    pub(crate) unit: bool,
 }
 
 /// What [`Head::backward`] needs of a forward.
@@ -74,6 +76,17 @@ impl Head {
         self.truncate.map_or(full, |n| n.min(full))
     }
 
+    /// Whether the last thing done to vectors is scaling them to length 1.
+    fn scales_last(&self, cut: bool) -> bool {
+        self.normalize && (self.unit || !cut)
+    }
+
+    /// Whether vectors come out with length 1, given the width of those that come out of pooling.
+    pub(crate) fn normalizes(&self, pooled: usize) -> bool {
+        let full = self.dense.last().map_or(pooled, |d| d.spec.out_features);
+        self.scales_last(self.truncate.is_some_and(|n| n < full))
+    }
+
     /// The finished vectors of pooled ones; `tape` keeps what backward needs.
     pub(crate) fn forward<'t, D: Device>(
         &self,
@@ -104,12 +117,19 @@ impl Head {
             tape.sums.push(sums);
             tape.inputs.push(std::mem::replace(&mut x, y));
         }
-        if let Some(n) = self.truncate.filter(|n| *n < x.cols) {
+        let cut = self.truncate.filter(|n| *n < x.cols);
+        if cut.is_some() && self.normalize && !self.unit {
+            let cols = x.cols;
+            x.data.chunks_mut(cols).for_each(|row| {
+                l2_normalize(row);
+            });
+        }
+        if let Some(n) = cut {
             let cut = x.data.chunks(x.cols).flat_map(|row| row[..n].iter().copied()).collect();
             tape.inputs.push(std::mem::replace(&mut x, Matrix { cols: n, data: cut }));
         }
         tape.norms.clear();
-        if self.normalize && x.cols > 0 {
+        if self.scales_last(cut.is_some()) && x.cols > 0 {
             let cols = x.cols;
             tape.norms.extend(x.data.chunks_mut(cols).map(l2_normalize));
         }

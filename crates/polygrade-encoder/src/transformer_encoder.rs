@@ -116,7 +116,12 @@ impl<D: Device> TransformerEncoder<D> {
             network: Transformer::new(spec, 0),
             params,
             slots,
-            head: Head { dense: Vec::new(), truncate: modules.truncate_dim, normalize: modules.normalize },
+            head: Head {
+                dense: Vec::new(),
+                truncate: modules.truncate_dim,
+                normalize: modules.normalize,
+                unit: false,
+            },
             config: config.into_value(),
             files: Vec::new(),
             modules,
@@ -184,12 +189,12 @@ impl<D: Device> TransformerEncoder<D> {
 
     /// Whether vectors have length 1.
     pub fn normalizes(&self) -> bool {
-        self.head.normalize
+        self.head.normalizes(self.network.spec().hidden * self.modules.pooling.len())
     }
 
     /// Makes vectors have length 1, as training with cosine similarity wants.
     pub fn normalize(&mut self) {
-        self.head.normalize = true;
+        (self.head.normalize, self.head.unit) = (true, true);
         self.modules.normalize = true;
     }
 
@@ -204,7 +209,7 @@ impl<D: Device> TransformerEncoder<D> {
         (0..self.params.len()).all(|p| device.square_sum(self.params.value(p)).is_finite())
     }
 
-    /// Cuts vectors to the first `dim` values (Matryoshka; Kusupati et al. 2022), before they are scaled.
+    /// Cuts vectors to the first `dim` values (Matryoshka; Kusupati et al. 2022).
     pub fn truncate(&mut self, dim: usize) {
         self.head.truncate = Some(dim);
         self.modules.truncate_dim = Some(dim);

@@ -1,5 +1,7 @@
 //! Transformers against PyTorch: vectors, gradients and training runs recorded by tools/make_encoder_fixtures.py.
 
+#![allow(clippy::unwrap_used)]
+
 use polygrade_encoder::{TransformerEncoder, TransformerLearner, TransformerTraining};
 use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::{Transpose, matmul};

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use polygrade_data::{Collection, Split};
-use polygrade_encoder::{NewStatic, NewStaticBase, TextEncoder};
+use polygrade_encoder::{Encoder, NewStatic, NewStaticBase, TextEncoder, TransformerTraining};
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
@@ -35,9 +35,9 @@ fn settings() -> Settings {
     Settings { epochs: 3, ..Settings::default() }
 }
 
-fn parameters(e: &StaticEncoder) -> Vec<u32> {
-    let projection = e.projection.iter().flat_map(|p| &p.data);
-    e.table.data.iter().chain(&e.log_weights).chain(projection).map(|v| v.to_bits()).collect()
+/// All bits of an encoder, as a hash.
+fn parameters(e: &dyn TextEncoder) -> u64 {
+    e.fingerprint()
 }
 
 #[test]
@@ -92,12 +92,12 @@ fn training_improves_the_ranking_of_the_training_queries() {
     let graded = s.collection.graded(Split::Train);
     let langs = s.collection.langs();
     let queries = queries_in(&s.collection, &graded, &langs[2..3]);
-    let ndcg = |e: &StaticEncoder| {
+    let ndcg = |e: &dyn TextEncoder| {
         let rankings = evaluate(e, &s.collection, &s.texts, &queries, &[Pool::Same], 10, true).remove(0);
         let values = rankings.values(&Measure::Ndcg(Some(10)), &s.collection, &graded, &Pool::Same);
         values.iter().sum::<f64>() / values.len() as f64
     };
-    let untrained = s.base.encoder(1).into();
+    let untrained: Encoder = s.base.encoder(1).into();
     let mut trainer =
         Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true);
     let mut losses = Vec::new();
@@ -105,6 +105,58 @@ fn training_improves_the_ranking_of_the_training_queries() {
         losses.push(report.loss);
     }
     assert!(losses.last() < losses.first(), "{losses:?}");
-    let (before, after) = (ndcg(&untrained), ndcg(trainer.encoder()));
+    let (before, after) = (ndcg(&*untrained), ndcg(trainer.encoder()));
     assert!(after > 2.0 * before, "{before} → {after}");
+}
+
+/// A small transformer whose tokeniser knows ten scripts, with random weights.
+fn transformer() -> Encoder {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../polygrade-encoder/tests/fixtures/encoders");
+    Encoder::load(&std::path::Path::new(fixtures).join("bert")).unwrap()
+}
+
+#[test]
+fn a_transformers_run_depends_on_neither_threads_micro_batches_nor_stops() {
+    let s = setting(None);
+    let encoder = transformer();
+    let texts = TokenizedCollection::new(&s.collection, &*encoder).unwrap();
+    let settings = |tokens: usize| Settings {
+        epochs: 1,
+        batch: 8,
+        seed: 3,
+        rate: 1e-3,
+        transformer: Some(TransformerTraining { tokens, ..TransformerTraining::default() }),
+        ..Settings::for_transformers()
+    };
+    let new = |tokens, threads| Trainer::new(encoder.clone(), &s.examples, &texts, settings(tokens), threads);
+    let steps = 6;
+    let run = |trainer: &mut Trainer, n: usize| -> Vec<f64> {
+        (0..n).map(|_| trainer.next_step().unwrap().loss).collect()
+    };
+    let mut whole = new(1 << 20, true);
+    let losses = run(&mut whole, steps);
+    assert!(parameters(whole.encoder()) != parameters(&*encoder));
+
+    // The same bits at one thread, dropout included.
+    let mut single = new(1 << 20, false);
+    assert_eq!(run(&mut single, steps), losses);
+    assert_eq!(parameters(single.encoder()), parameters(whole.encoder()));
+
+    // Micro-batches sum in another order; but what is dropped is the same, so the run is as good as equal.
+    let mut cached = new(600, true);
+    for (a, b) in run(&mut cached, steps).iter().zip(&losses) {
+        assert!((a - b).abs() < 2e-4, "{a} {b}");
+    }
+
+    // Stopped and gone on: the same bits as in one go.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    let mut first = new(1 << 20, true);
+    run(&mut first, 2);
+    first.save_checkpoint(&path).unwrap();
+    let mut second = new(1 << 20, true);
+    second.resume(&path).unwrap();
+    assert_eq!(second.done(), 2);
+    assert_eq!(run(&mut second, steps - 2), losses[2..]);
+    assert_eq!(parameters(second.encoder()), parameters(whole.encoder()));
 }

@@ -85,7 +85,8 @@ impl NewEncoder {
         }
         let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        NewStaticBase::new(&texts, &documents(collection), &self.settings()?).map(Base::New)
+        let base = NewStaticBase::new(&texts, &documents(collection), &self.settings()?)?;
+        Ok(Base::New(Box::new(base)))
     }
 }
 
@@ -134,7 +135,7 @@ impl ModelOptions {
 /// What training starts from.
 pub(crate) enum Base {
     /// New encoders, one a seed.
-    New(NewStaticBase),
+    New(Box<NewStaticBase>),
     /// One encoder, whatever the seed.
     Model(Encoder),
 }

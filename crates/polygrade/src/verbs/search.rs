@@ -14,8 +14,8 @@ use std::path::PathBuf;
     polygrade search model collections/mini \"how high should my desk be\"\n  \
     polygrade search model collections/mini --langs en,sw      (asks for queries)")]
 pub(crate) struct Args {
-    /// Folder of a model
-    model: PathBuf,
+    /// Folder of a model, or its name on the Hugging Face hub
+    model: String,
     #[command(flatten)]
     options: super::common::ModelOptions,
     /// The collection
