@@ -6,6 +6,7 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod model;
 pub(crate) mod profile;
 pub(crate) mod search;
 pub(crate) mod train;
