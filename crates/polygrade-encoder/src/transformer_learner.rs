@@ -32,13 +32,27 @@ pub struct TransformerTraining {
     pub layer_decay: f32,
     /// Gradients are scaled down to this length together; 0: never.
     pub clip: f32,
+    /// Decay of the running mean of the parameters that becomes the model (Polyak averaging); 0: no mean, the
+    /// parameters of the last step.
+    pub ema: f32,
+    /// Batches whose gradients are averaged for a step.
+    pub accumulate: usize,
     /// Seed of dropout.
     pub seed: u64,
 }
 
 impl Default for TransformerTraining {
     fn default() -> Self {
-        TransformerTraining { tokens: 16_384, dropout: true, freeze: 0, layer_decay: 1.0, clip: 1.0, seed: 1 }
+        TransformerTraining {
+            tokens: 16_384,
+            dropout: true,
+            freeze: 0,
+            layer_decay: 1.0,
+            clip: 1.0,
+            ema: 0.0,
+            accumulate: 1,
+            seed: 1,
+        }
     }
 }
 
@@ -48,6 +62,8 @@ pub struct TransformerLearner<D: Device = Cpu> {
     settings: TransformerTraining,
     grads: Grads<D>,
     optimizer: Optimizer<D>,
+    /// Running means of the parameters, where they are wanted.
+    means: Vec<D::Floats>,
     tape: Tape<D>,
     head_tape: HeadTape,
     threads: bool,
@@ -68,12 +84,20 @@ impl<D: Device> TransformerLearner<D> {
             |place: usize| slots.get(place).is_none_or(|(slot, _)| slot.depth(layers) >= settings.freeze);
         let grads = Grads::new(&encoder.params, trained, &[0]);
         let optimizer = Optimizer::new(&encoder.params, &grads);
+        let copy = |place: usize| {
+            let mut mean = encoder.params.device().floats(&[]);
+            encoder.params.device().copy(encoder.params.value(place), &mut mean);
+            mean
+        };
+        let averaged = if settings.ema > 0.0 { encoder.params.len() } else { 0 };
+        let means = (0..averaged).map(copy).collect();
         let tape = Tape::new(&encoder.params.device().with_threads(threads));
         TransformerLearner {
             encoder,
             settings,
             grads,
             optimizer,
+            means,
             tape,
             head_tape: HeadTape::default(),
             threads,
@@ -89,9 +113,25 @@ impl<D: Device> TransformerLearner<D> {
         &self.encoder
     }
 
-    /// Ends training.
-    pub fn into_encoder(self) -> TransformerEncoder<D> {
+    /// Ends training: the encoder of the running means, where there are such, else that of the last step.
+    pub fn into_encoder(mut self) -> TransformerEncoder<D> {
+        self.put_means();
         self.encoder
+    }
+
+    /// What [`TransformerLearner::into_encoder`] would give now, as a copy.
+    pub fn snapshot(&self) -> TransformerEncoder<D> {
+        let mut encoder = self.encoder.clone();
+        for (place, mean) in self.means.iter().enumerate() {
+            encoder.params.device().clone().copy(mean, encoder.params.value_mut(place));
+        }
+        encoder
+    }
+
+    fn put_means(&mut self) {
+        for (place, mean) in self.means.drain(..).enumerate() {
+            *self.encoder.params.value_mut(place) = mean;
+        }
     }
 
     /// The vectors of a step's texts, one a row. The step decides what dropout drops.
@@ -192,6 +232,14 @@ impl<D: Device> TransformerLearner<D> {
             }
         });
         self.grads.clear();
+        if !self.means.is_empty() {
+            // At the start the mean follows more closely: it would remember the untrained model for too long.
+            let decay = self.settings.ema.min((1.0 + step as f32) / (10.0 + step as f32));
+            let params = &self.encoder.params;
+            for (place, mean) in self.means.iter_mut().enumerate().filter(|(p, _)| self.grads.trained(*p)) {
+                params.device().mix(params.value(place), 1.0 - decay, mean);
+            }
+        }
         norm
     }
 
@@ -206,8 +254,11 @@ impl<D: Device> TransformerLearner<D> {
         let params = &self.encoder.params;
         let values = (0..params.len())
             .map(|place| (format!("{place}.value"), Cow::Owned(params.device().read(params.value(place)))));
+        let means = self.means.iter().enumerate();
+        let means = means.map(|(place, m)| (format!("{place}.mean"), Cow::Owned(params.device().read(m))));
         let moments = self.optimizer.save().into_iter();
-        values.chain(moments.map(|(place, kind, v)| (format!("{place}.{kind}"), Cow::Owned(v))))
+        let moments = moments.map(|(place, kind, v)| (format!("{place}.{kind}"), Cow::Owned(v)));
+        values.chain(means).chain(moments)
     }
 
     /// Takes up what [`TransformerLearner::state`] gave.
@@ -220,6 +271,12 @@ impl<D: Device> TransformerLearner<D> {
                 Some(v) if v.len() == params.shape(place).iter().product::<usize>() => {
                     device.write(params.value_mut(place), &v);
                 }
+                _ => fits = false,
+            }
+        }
+        for (place, mean) in self.means.iter_mut().enumerate() {
+            match state.vectors.remove(&format!("{place}.mean")) {
+                Some(v) if v.len() == device.len(mean) => device.write(mean, &v),
                 _ => fits = false,
             }
         }
