@@ -9,5 +9,6 @@ pub(crate) mod import;
 pub(crate) mod model;
 pub(crate) mod profile;
 pub(crate) mod search;
+mod select;
 pub(crate) mod train;
 mod training;
