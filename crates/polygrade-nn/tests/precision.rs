@@ -51,21 +51,38 @@ fn bf16_sums_rounded_factors() {
     }
 }
 
-/// Values as integers of at most ±127, and the factor to go back.
-fn int8(x: &[f32]) -> (Vec<i64>, f32) {
-    let top = x.iter().fold(0.0f32, |t, x| t.max(x.abs()));
+/// Weights as integers of at most ±127, and the factor to go back.
+fn int8(w: &[f32]) -> (Vec<i64>, f32) {
+    let top = w.iter().fold(0.0f32, |t, w| t.max(w.abs()));
     let factor = 127.0 / top;
-    (x.iter().map(|x| (x * factor).round_ties_even() as i64).collect(), top / 127.0)
+    (w.iter().map(|w| (w * factor).round_ties_even() as i64).collect(), top / 127.0)
+}
+
+/// A row as integers that a byte can hold when shifted, and the factor to go back.
+fn int8_row(x: &[f32]) -> (Vec<i64>, f32) {
+    let (low, high) = x.iter().fold((0.0f32, 0.0f32), |(l, h), x| (l.min(*x), h.max(*x)));
+    let factor = 254.0 / (high - low);
+    let zero = (-low * factor).round_ties_even();
+    // The sum is rounded in f64, where it is exact: as the engine's one rounding does it.
+    let byte = |x: &f32| (f64::from(x * factor) + f64::from(zero)).round_ties_even() as i64;
+    let bytes: Vec<i64> = x.iter().map(byte).collect();
+    assert!(bytes.iter().all(|b| (0..=255).contains(b)));
+    (bytes.iter().map(|b| b - zero as i64).collect(), (high - low) / 254.0)
 }
 
 #[test]
 fn int8_sums_are_exact() {
     for (rows, inputs, outputs) in SIZES {
-        let (x, w) = (values(3, rows * inputs), values(4, outputs * inputs));
+        let (mut x, w) = (values(3, rows * inputs), values(4, outputs * inputs));
+        // Some rows of one sign, and some lopsided.
+        for (i, x) in x.chunks_mut(inputs).enumerate() {
+            let shift = [0.0, 3.0, -3.0, 0.9, -0.4][i % 5];
+            x.iter_mut().for_each(|x| *x += shift);
+        }
         let got = product(&x, &w, (outputs, inputs), Precision::Int8, true);
         let columns: Vec<_> = w.chunks(inputs).map(int8).collect();
         for (i, x) in x.chunks(inputs).enumerate() {
-            let (x, row_scale) = int8(x);
+            let (x, row_scale) = int8_row(x);
             for (j, (w, scale)) in columns.iter().enumerate() {
                 let sum: i64 = x.iter().zip(w).map(|(x, w)| x * w).sum();
                 assert_eq!(got[i * outputs + j], sum as f32 * scale * row_scale);
@@ -76,11 +93,13 @@ fn int8_sums_are_exact() {
 
 #[test]
 fn int8_holds_the_largest_sums_and_refuses_larger() {
-    // All factors at their highest: just inside 32 bits, and just past what bytes are used for.
-    for inputs in [133_144, 133_145, 140_000] {
-        let x = vec![1.0; inputs];
-        let got = product(&x, &x, (1, inputs), Precision::Int8, false);
-        assert!((got[0] / inputs as f32 - 1.0).abs() < 1e-5, "{inputs}: {}", got[0]);
+    // All factors at their highest, up to what bytes are used for and past it.
+    for inputs in [32_767, 32_768, 32_769, 140_000] {
+        for sign in [1.0, -1.0] {
+            let (x, w) = (vec![sign; inputs], vec![1.0; inputs]);
+            let got = product(&x, &w, (1, inputs), Precision::Int8, false);
+            assert!((got[0] / inputs as f32 - sign).abs() < 1e-5, "{inputs}: {}", got[0]);
+        }
     }
 }
 

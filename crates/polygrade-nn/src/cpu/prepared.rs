@@ -36,8 +36,8 @@ struct Bf16 {
 struct Int8 {
     /// Panel after panel, ⌈inputs / 4⌉ × `COLS` × 4; filled up with zeros.
     values: Buffer<i8>,
-    /// For each column, of filling too, −128 times its sum.
-    starts: Buffer<i32>,
+    /// For each column, of filling too, its sum as [`bytes::split`] keeps it.
+    sums: Buffer<i32>,
     /// For each column, of filling too, its factor.
     scales: Floats,
     inputs: usize,
@@ -51,6 +51,7 @@ struct Scratch {
     panel: Floats,
     pairs: Buffer<u32>,
     bytes: Buffer<u8>,
+    zeros: Buffer<i32>,
 }
 
 thread_local! {
@@ -155,22 +156,21 @@ impl Int8 {
         let columns = outputs.next_multiple_of(COLS);
         let mut all = Int8 {
             values: Buffer::zeros(outputs.div_ceil(COLS) * size),
-            starts: Buffer::zeros(columns),
+            sums: Buffer::zeros(columns),
             scales: Floats::zeros(columns),
             inputs,
             outputs,
         };
-        let columns = all.starts.par_chunks_mut(COLS).zip(all.scales.par_chunks_mut(COLS));
+        let columns = all.sums.par_chunks_mut(COLS).zip(all.scales.par_chunks_mut(COLS));
         let panels = all.values.par_chunks_mut(size).zip(weight.par_chunks(COLS * inputs));
-        panels.zip(columns).for_each(|((panel, weight), (starts, scales))| {
+        panels.zip(columns).for_each(|((panel, weight), (sums, scales))| {
             for (j, row) in weight.chunks_exact(inputs).enumerate() {
-                let (factor, scale) = bytes::factors(row.iter().copied());
-                for (p, w) in row.iter().enumerate() {
-                    let w = (i32::from(bytes::quantized(*w, factor)) - 128) as i8;
+                let mut sum = 0;
+                scales[j] = bytes::quantize_column(row, |p, w| {
                     panel[(p / GROUP * COLS + j) * GROUP + p % GROUP] = w;
-                    starts[j] -= 128 * i32::from(w);
-                }
-                scales[j] = scale;
+                    sum += i32::from(w);
+                });
+                sums[j] = bytes::split(sum);
             }
         });
         all
@@ -180,12 +180,14 @@ impl Int8 {
         let width = self.inputs.next_multiple_of(GROUP);
         scratch.bytes.resize(rows * width);
         scratch.floats.resize(rows);
-        bytes::quantize(x, self.inputs, &mut scratch.bytes, &mut scratch.floats);
+        scratch.zeros.resize(rows);
+        let Scratch { floats: scales, bytes: values, zeros, .. } = scratch;
+        bytes::quantize(x, self.inputs, values, zeros, scales);
         tiles(rows, self.outputs, (out, self.outputs), false, |i, top, height, out, _| {
-            let a = ByteRows { values: &scratch.bytes[top * width..], scales: &scratch.floats[top..] };
+            let a = ByteRows { values: &values[top * width..], zeros: &zeros[top..], scales: &scales[top..] };
             let panel = BytePanel {
                 values: &self.values[i * width * COLS..(i + 1) * width * COLS],
-                starts: &self.starts[i * COLS..],
+                sums: &self.sums[i * COLS..],
                 scales: &self.scales[i * COLS..],
             };
             bytes::tile(height, a, panel, width / GROUP, out);

@@ -1,5 +1,5 @@
-//! Vector code. The only module with `unsafe`: choosing the CPU's instructions at run time ([`vectorized!`]),
-//! aligned memory ([`Buffer`]), and the tiles of matrix products ([`tile`], [`pairs`], [`bytes`]).
+//! Vector code. The only module with `unsafe`: choosing the CPU's instructions at run time (`vectorized!`),
+//! aligned memory ([`Buffer`]), and the tiles of matrix products (`tile`, `pairs`, `bytes`).
 //!
 //! Every function gives the same bits on every level: sums have a fixed order and fused multiply-adds are
 //! written out, so only the speed differs.
