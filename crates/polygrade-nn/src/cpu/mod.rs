@@ -4,6 +4,7 @@
 mod attention;
 pub(crate) mod math;
 mod pooling;
+mod prepared;
 pub(crate) mod product;
 pub(crate) mod rows;
 
@@ -15,6 +16,7 @@ use crate::optim::Rates;
 use crate::rng::CounterRng;
 use crate::simd::Floats;
 use crate::simd::tile::Rows;
+pub use prepared::Prepared;
 use product::{Outputs, Panels, by_blocks, product, product_transposed};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -65,17 +67,22 @@ impl Cpu {
         out
     }
 
-    fn with_weight<T>(
+    /// The product of a linear layer; `finish` gets each block of its rows.
+    fn product(
         &self,
+        x: &[f32],
         weight: Weight<Self>,
         (outputs, inputs): (usize, usize),
-        work: impl FnOnce(&Panels) -> T,
-    ) -> T {
+        to: Outputs,
+        finish: &(impl Fn(usize, Outputs) + Sync),
+    ) {
+        let n = x.len() / inputs;
         match weight {
-            Weight::Prepared(panels) => work(panels),
+            Weight::Prepared(prepared) => prepared.product(x, n, to, self.threads, finish),
             Weight::Plain(values) => self.with_panels(|panels| {
                 panels.pack_linear(values, outputs, inputs, self.threads);
-                work(panels)
+                let a = Rows { values: x, row: inputs, col: 1 };
+                product(a, n, panels, to, false, self.threads, finish);
             }),
         }
     }
@@ -180,7 +187,7 @@ fn optional(floats: Option<&Floats>) -> &[f32] {
 impl Device for Cpu {
     type Floats = Floats;
     type Batch = CpuBatch;
-    type Prepared = Panels;
+    type Prepared = Prepared;
 
     fn with_threads(&self, threads: bool) -> Self {
         Cpu::new(threads)
@@ -264,10 +271,8 @@ impl Device for Cpu {
         CpuBatch { texts: texts.clone(), names: names.to_vec(), text_of, by_token }
     }
 
-    fn prepare(&self, weight: &Floats, outputs: usize, inputs: usize, _: Precision) -> Panels {
-        let mut panels = Panels::default();
-        panels.pack_linear(weight, outputs, inputs, self.threads);
-        panels
+    fn prepare(&self, weight: &Floats, outputs: usize, inputs: usize, p: Precision) -> Prepared {
+        Prepared::new(weight, outputs, inputs, p, self.threads)
     }
 
     fn embed(&self, batch: &CpuBatch, tables: &Tables<Self>, width: usize, out: &mut Floats) {
@@ -375,22 +380,18 @@ impl Device for Cpu {
         out.resize(n * outputs);
         let Finish { bias, dropout, residual, norm } = finish;
         let mut end = RowFinish { bias: optional(bias), dropout, residual: optional(residual), norm: None };
-        let a = Rows { values: x, row: inputs, col: 1 };
-        self.with_weight(weight, (outputs, inputs), |panels| match norm {
-            None => {
-                let to = Outputs::one(out, outputs);
-                product(a, n, panels, to, false, self.threads, &|first, o| end.run(batch, first, outputs, o));
-            }
+        let to = match norm {
+            None => Outputs::one(out, outputs),
             Some(norm) => {
                 end.norm = Some((norm.norm.gamma, optional(norm.norm.beta), norm.norm.eps));
                 norm.normal.resize(n * outputs);
                 norm.scale.resize(n);
                 let parts =
                     [(&mut norm.normal[..], outputs), (&mut out[..], outputs), (&mut norm.scale[..], 1)];
-                let to = Outputs { parts };
-                product(a, n, panels, to, false, self.threads, &|first, o| end.run(batch, first, outputs, o));
+                Outputs { parts }
             }
-        });
+        };
+        self.product(x, weight, (outputs, inputs), to, &|first, o| end.run(batch, first, outputs, o));
     }
 
     fn linear_activate(
@@ -408,20 +409,17 @@ impl Device for Cpu {
         pre.resize(n * outputs);
         out.resize(n * width);
         let bias = optional(bias);
-        let a = Rows { values: x, row: inputs, col: 1 };
         let to = Outputs { parts: [(pre, outputs), (out, width), (&mut [], 0)] };
-        self.with_weight(weight, (outputs, inputs), |panels| {
-            product(a, n, panels, to, false, self.threads, &|_, outputs: Outputs| {
-                let [(pre, _), (out, _), _] = outputs.parts;
-                if gated {
-                    if !bias.is_empty() {
-                        rows::add_bias(pre, bias);
-                    }
-                    rows::gate(pre, width, kind, out);
-                } else {
-                    rows::activate(pre, bias, kind, out);
+        self.product(x, weight, (outputs, inputs), to, &|_, outputs: Outputs| {
+            let [(pre, _), (out, _), _] = outputs.parts;
+            if gated {
+                if !bias.is_empty() {
+                    rows::add_bias(pre, bias);
                 }
-            });
+                rows::gate(pre, width, kind, out);
+            } else {
+                rows::activate(pre, bias, kind, out);
+            }
         });
     }
 

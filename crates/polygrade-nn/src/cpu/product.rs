@@ -8,16 +8,16 @@ use std::cell::RefCell;
 /// The right side of a product, cut into panels of `COLS` columns: panel after panel, row after row. The last
 /// panel is filled up with zeros.
 #[derive(Debug, Clone, Default)]
-pub struct Panels {
+pub(crate) struct Panels {
     values: Floats,
     /// Inner size: rows.
-    pub k: usize,
+    pub(crate) k: usize,
     /// Columns, without the filling.
-    pub cols: usize,
+    pub(crate) cols: usize,
 }
 
 /// Rows of the left side that a thread takes at a time: with k = 1536 they fill half of a 2 MiB cache.
-const BLOCK: usize = 16 * ROWS;
+pub(crate) const BLOCK: usize = 16 * ROWS;
 /// Inner size that [`product_transposed`] takes at a time.
 const DEPTH: usize = 1024;
 
@@ -149,20 +149,26 @@ pub(crate) fn by_blocks(
     }
 }
 
-/// One block: `rows` rows of A, from row `first` on, times all panels; `out` holds just these rows.
-pub(crate) fn block(a: Rows, rows: usize, b: &Panels, out: &mut [f32], stride: usize, add: bool) {
-    for i in 0..b.len() {
-        let (panel, left) = (b.panel(i), i * COLS);
-        let width = (b.cols - left).min(COLS);
+/// Cuts the output of a block into tiles, panel after panel: `tile(panel, first row, rows, (output, stride), add)`.
+/// The last panel's goes through a buffer where it is not full.
+pub(crate) fn tiles(
+    rows: usize,
+    cols: usize,
+    (out, stride): (&mut [f32], usize),
+    add: bool,
+    mut tile: impl FnMut(usize, usize, usize, (&mut [f32], usize), bool),
+) {
+    for i in 0..cols.div_ceil(COLS) {
+        let left = i * COLS;
+        let width = (cols - left).min(COLS);
         for top in (0..rows).step_by(ROWS) {
             let height = (rows - top).min(ROWS);
-            let a = Rows { values: &a.values[top * a.row..], ..a };
             let at = top * stride + left;
             if width == COLS {
-                tile::f32(height, a, panel, b.k, (&mut out[at..], stride), add);
+                tile(i, top, height, (&mut out[at..], stride), add);
             } else {
                 let mut edge = [0.0; ROWS * COLS];
-                tile::f32(height, a, panel, b.k, (&mut edge, COLS), false);
+                tile(i, top, height, (&mut edge, COLS), false);
                 for (i, edge) in edge.chunks_exact(COLS).take(height).enumerate() {
                     let out = &mut out[at + i * stride..][..width];
                     out.iter_mut().zip(edge).for_each(|(o, e)| *o = if add { *o + e } else { *e });
@@ -185,8 +191,10 @@ pub(crate) fn product(
 ) {
     let cols = b.cols;
     by_blocks(rows, BLOCK, threads, outputs, &|first, rows, outputs: Outputs| {
-        let a = Rows { values: &a.values[first * a.row..], ..a };
-        block(a, rows, b, outputs.parts[0].0, cols, add);
+        tiles(rows, cols, (outputs.parts[0].0, cols), add, |i, top, height, out, add| {
+            let a = Rows { values: &a.values[(first + top) * a.row..], ..a };
+            tile::f32(height, a, b.panel(i), b.k, out, add);
+        });
         finish(first, outputs);
     });
 }

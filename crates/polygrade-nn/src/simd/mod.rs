@@ -1,13 +1,15 @@
-//! Vector code. The only module with `unsafe`: choosing the CPU's instructions at run time ([`vectorized!`]),
-//! aligned memory ([`Floats`]), and the tiles of matrix products ([`tile`]).
+//! Vector code. The only module with `unsafe`: choosing the CPU's instructions at run time (`vectorized!`),
+//! aligned memory ([`Buffer`]), and the tiles of matrix products (`tile`, `pairs`, `bytes`).
 //!
 //! Every function gives the same bits on every level: sums have a fixed order and fused multiply-adds are
 //! written out, so only the speed differs.
 
-mod floats;
+mod buffer;
+pub(crate) mod bytes;
+pub(crate) mod pairs;
 pub(crate) mod tile;
 
-pub use floats::Floats;
+pub use buffer::{Buffer, Floats, Number};
 use std::sync::OnceLock;
 
 /// Which instructions this CPU has.

@@ -65,19 +65,23 @@ fn portable(rows: usize, a: Rows, panel: &[f32], k: usize, out: &mut [f32], stri
     }
 }
 
+/// Calls a tile compiled for just this number of rows.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_rows {
+    ($rows:expr, $tile:ident, [$($n:literal),*], $args:tt) => {
+        match $rows {
+            $($n => $tile::<$n> $args,)*
+            _ => unreachable!("the caller keeps to ROWS"),
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use by_rows;
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{COLS, Rows};
     use std::arch::x86_64::*;
-
-    macro_rules! by_rows {
-        ($rows:expr, $tile:ident, [$($n:literal),*], $args:tt) => {
-            match $rows {
-                $($n => $tile::<$n> $args,)*
-                _ => unreachable!("the caller keeps to ROWS"),
-            }
-        };
-    }
 
     /// # Safety
     /// AVX-512 F is there, and the sizes are those that [`super::f32`] asserts.
