@@ -268,6 +268,10 @@ impl<D: Device> Lora<D> {
             let fix = "save the base, load it, and train the adapter on that";
             return Err(Error::Usage(format!("LoRA: {what}; {fix}")));
         };
+        let Some(base) = base.to_str() else {
+            let what = "is the base's folder, and JSON cannot name it";
+            return Err(Error::input(At::file(base), what, "rename the folder so that its path is UTF-8"));
+        };
         let device = self.params.device();
         let mut tensors = Vec::new();
         for (i, j) in self.joined.iter().enumerate() {
