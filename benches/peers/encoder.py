@@ -2,7 +2,7 @@
 """Times a transformer encoder on the CPU: our engine against PyTorch (sentence-transformers) and ONNX Runtime.
 
     encoder.py --mode train     [--model minilm|bert-base|DIR]... [--shape ragged|full]... [--batch B] [--rounds N]
-    encoder.py --mode encode    [--model ...] [--texts N] [--batch-sizes 32,64,128] [--quality]
+    encoder.py --mode encode    [--model ...] [--texts N] [--batch-sizes 32,8,64,128] [--quality]
     encoder.py --mode gradcache [--model ...] [--extra "--cached 1024"]
 
 What    train: one optimiser step of contrastive fine-tuning on B queries and B passages, already tokenised: mean
@@ -18,7 +18,8 @@ What    train: one optimiser step of contrastive fine-tuning on B queries and B 
           torch-bf16     the same with the weights in bfloat16
           ort, ort-int8  ONNX Runtime, f32 and dynamically quantised int8 (weights per output channel), in batches
                          sorted by length as sentence-transformers does it; tokenisers and numpy around it
-        Each of these runs with every batch size of --batch-sizes; the best one by median is marked.
+        Each of these runs with every batch size of --batch-sizes; the best one by median is marked. 8 is among them
+        because PyTorch was faster with it than with its default, 32.
         Ours: `engine_bench train|encode`, a process that takes one line "go" for one unit of work.
         gradcache: our engine alone, on batches of --batch (1024) pairs, with what --extra gives it.
 Data    XQuAD (google-deepmind/xquad), questions and their paragraphs in all its languages, from --xquad DIR.
@@ -32,9 +33,10 @@ How     Each system is one long-lived process with --threads threads, idle (wait
         itself took for the unit; one that spends much longer outside of them is named. Memory is VmHWM of the
         process at the end, loading (and compiling) included. All systems stay in memory together, and PyTorch keeps
         most of its peak: large models need --systems torch,ONE_OTHER... a few at a time, or it stops by itself.
-FLOP    For models of BERT's shape. Of real tokens only, padding counts as no work. P = layers * (4 H^2 + 2 H I), the weights in products;
-        forward 2 P T + 4 layers H sum(s^2) over T tokens in rows of s; a training step 3 times that, which is
-        6 P T + 12 layers H sum(s^2). Not counted: LayerNorm, softmax, GELU, optimiser, similarity matrix, pooler.
+FLOP    For models of BERT's shape, of real tokens only: padding counts as no work. P = layers * (4 H^2 + 2 H I), the
+        weights in products; forward 2 P T + 4 layers H sum(s^2) over T tokens in rows of s; a training step 3 times
+        that, which is 6 P T + 12 layers H sum(s^2). Not counted: LayerNorm, softmax, GELU, optimiser, similarity
+        matrix, pooler, and passes that are done twice (gradcache).
         "of gemm" is the share of the matrix-product rate that the same process measured by itself (ours always,
         PyTorch with --gemm).
 Noise   A round starts when other processes take under --max-other cores, and is repeated whole when they took
@@ -296,9 +298,10 @@ def child_export(args, _answers) -> None:
     """Writes DIR/model.onnx and DIR/model-int8.onnx.
 
     optimum-onnx, which sentence-transformers would use, wants transformers below 4.58. torch.onnx's older exporter
-    (dynamo=False) is used because the graph it gives is the one that ONNX Runtime then optimises best (326 ms against
-    418 with the newer exporter and 344 after onnxruntime.transformers.optimizer; int8: 175, 199 and 205), but it
-    exports the mask that transformers 5 makes wrongly, so here the mask and the attention are written out plainly.
+    (dynamo=False) is used because the graph it gives is the one that ONNX Runtime then optimises best (32 rows of 96
+    tokens, least of 7 runs: 326 ms, against 418 with the newer exporter and 344 after onnxruntime.transformers.optimizer;
+    int8 175, 199 and 205), but it exports the mask that transformers 5 makes wrongly, so here the mask and the attention
+    are written out plainly.
     """
     torch = quiet_imports()
     import math
@@ -1027,7 +1030,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--systems", help=f"train: {','.join(TRAIN)}; encode: {','.join(ENCODE)}")
     parser.add_argument("--batch", type=int, help="pairs in a training batch (32; gradcache 1024)")
     parser.add_argument("--texts", type=int, default=600, help="texts to encode (600)")
-    parser.add_argument("--batch-sizes", default="32,64,128", help="of encoding by the Python systems; the first is the baseline")
+    parser.add_argument("--batch-sizes", default="32,8,64,128", help="of the Python systems in encoding; baseline first")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each system (all cores)")

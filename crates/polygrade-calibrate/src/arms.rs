@@ -108,7 +108,10 @@ impl Context<'_> {
             let (result, resumed) = match self.load(&path, arm)? {
                 Some(result) => (result, true),
                 None => {
-                    let result = self.run_one(arm)?;
+                    let result = match self.same_as(arm) {
+                        Some(first) => first,
+                        None => self.run_one(arm)?,
+                    };
                     let json = serde_json::to_vec(&result).map_err(|e| Error::Internal(e.to_string()))?;
                     io::write(&path, &json)?;
                     (result, false)
@@ -146,6 +149,16 @@ impl Context<'_> {
         Ok(Some(result).filter(|r| r.labels == describe(arm)))
     }
 
+    /// An untrained transformer is the same one whatever the seed: the result of the first seed, where it is there.
+    fn same_as(&self, arm: &Arm) -> Option<ArmResult> {
+        let first = *self.plan.seeds.first().filter(|s| **s != arm.seed)?;
+        if !self.share || arm.labels != ArmLabels::Untrained {
+            return None;
+        }
+        let path = self.dir.join(format!("{}.json", Arm { seed: first, ..arm.clone() }.name()));
+        self.load(&path, arm).ok().flatten()
+    }
+
     fn langs(&self, arm: &Arm) -> Vec<Lang> {
         arm.lang.clone().map_or_else(|| self.plan.langs.clone(), |l| vec![l])
     }
@@ -177,15 +190,15 @@ impl Context<'_> {
             last_loss = if losses.1 > 0.0 { losses.0 / losses.1 } else { 0.0 };
             encoder = trainer.into_encoder();
         }
-        let measure = |split: Split| {
-            let graded = &self.graded[split as usize];
-            let queries = queries_in(self.collection, graded, &langs);
-            let pools = self.pools(arm.scenario);
-            let rankings =
-                evaluate(&*encoder, self.collection, &self.texts, &queries, &pools, 10, self.share);
-            self.values(arm.scenario, &pools, &rankings, graded)
-        };
-        let (dev, test) = (measure(Split::Dev), measure(Split::Test));
+        // Dev and test queries together, so that passages are encoded once.
+        let measured = [Split::Dev, Split::Test].map(|s| &self.graded[s as usize]);
+        let mut queries: Vec<Index> =
+            measured.iter().flat_map(|graded| queries_in(self.collection, graded, &langs)).collect();
+        queries.sort_unstable();
+        queries.dedup();
+        let pools = self.pools(arm.scenario);
+        let rankings = evaluate(&*encoder, self.collection, &self.texts, &queries, &pools, 10, self.share);
+        let [dev, test] = measured.map(|graded| self.values(arm.scenario, &pools, &rankings, graded));
         let seconds = started.elapsed().as_secs_f64();
         Ok(ArmResult {
             fingerprint: self.fingerprint.clone(),

@@ -65,6 +65,14 @@ impl Learner {
         }
     }
 
+    /// What [`Learner::into_encoder`] would give now, as a copy.
+    pub fn snapshot(&self) -> Encoder {
+        match self {
+            Learner::Static(l) => l.encoder().clone().into(),
+            Learner::Transformer(l) => l.snapshot().into(),
+        }
+    }
+
     /// The vectors of a step's texts, one a row.
     pub fn forward(&mut self, texts: &Bags, step: u64) -> &Matrix {
         match self {

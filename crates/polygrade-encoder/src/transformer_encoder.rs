@@ -85,23 +85,17 @@ impl<D: Device> TransformerEncoder<D> {
     /// adapter added.
     pub fn load_on(dir: &Path, device: &D) -> Result<Self> {
         let own = SentenceModules::read(dir)?;
-        let adapter = own.transformer.clone();
-        let Some(base) = lora::base_of(&adapter)? else {
-            let mut encoder = Self::load_parts(own, &adapter, device)?;
-            encoder.origin = dir.canonicalize().ok();
-            return Ok(encoder);
-        };
-        let below = SentenceModules::read(&base)?;
-        let home = below.transformer.clone();
-        // PEFT saves the adapter alone, sentence-transformers all of the model but the base's parameters.
-        let modules = if dir.join("modules.json").is_file() { own } else { below };
-        let mut encoder = Self::load_parts(modules, &home, device)?;
-        encoder.apply_adapter(&adapter)?;
+        if let Some(base) = lora::base_of(&own.transformer)? {
+            return Self::load_adapted(dir, own, &base, device);
+        }
+        let home = own.transformer.clone();
+        let mut encoder = Self::load_parts(own, &home, device)?;
+        encoder.origin = dir.canonicalize().ok();
         Ok(encoder)
     }
 
     /// Loads what `modules` says onto a device, with the parameters in the folder `home`.
-    fn load_parts(modules: SentenceModules, home: &Path, device: &D) -> Result<Self> {
+    pub(crate) fn load_parts(modules: SentenceModules, home: &Path, device: &D) -> Result<Self> {
         let path = home.join("config.json");
         if !path.is_file() {
             let fix = "give the folder of a model in the Hugging Face layout, with its config.json";
@@ -184,6 +178,57 @@ impl<D: Device> TransformerEncoder<D> {
     /// The names in the checkpoint of a parameter's parts.
     pub(crate) fn tensor_names(&self, slot: Slot) -> Vec<String> {
         self.architecture.tensors(slot)
+    }
+
+    /// The tensors by their names in the checkpoint, with the number of their values.
+    pub fn tensors(&self) -> Vec<(String, usize)> {
+        let mut out = Vec::new();
+        for (slot, shape) in &self.slots {
+            let names = self.architecture.tensors(*slot);
+            let size = shape.iter().product::<usize>() / names.len();
+            out.extend(names.into_iter().map(|name| (name, size)));
+        }
+        for (i, dense) in self.head.dense.iter().enumerate() {
+            for name in ["linear.weight", "linear.bias", "residual.weight"] {
+                if let Some(place) = dense.place_of(name) {
+                    let size = self.params.shape(place).iter().product();
+                    out.push((format!("{}_Dense.{name}", i + 2), size));
+                }
+            }
+        }
+        out
+    }
+
+    /// Moves all parameters towards those of `other`, by a share of the way: 1/n makes a running mean of n models.
+    ///
+    /// # Panics
+    /// When the two have other shapes.
+    pub fn move_towards(&mut self, other: &Self, share: f32) {
+        self.origin = None;
+        let device = self.params.device().clone();
+        for place in 0..self.params.len() {
+            let mut values = device.read(self.params.value(place));
+            let goal = device.read(other.params.value(place));
+            assert_eq!(values.len(), goal.len());
+            values.iter_mut().zip(goal).for_each(|(v, g)| *v += (g - *v) * share);
+            device.write(self.params.value_mut(place), &values);
+        }
+    }
+
+    /// Values in the buffers of encoding.
+    pub fn run_floats(&self) -> usize {
+        let s = self.spec();
+        let up = if s.gated { 2 * s.intermediate } else { s.intermediate };
+        CHUNK * (9 * s.hidden + up + s.intermediate)
+    }
+
+    /// Values in the buffers of training with full micro-batches of the default size.
+    pub fn train_floats(&self) -> usize {
+        let s = self.spec();
+        let up = if s.gated { 2 * s.intermediate } else { s.intermediate };
+        let kept = s.layers.len() * (6 * s.hidden + up + s.heads + 2);
+        let shared = 10 * s.hidden + up + 2 * s.intermediate;
+        crate::TransformerTraining::default().tokens * (kept + shared)
     }
 
     /// What the network is made of.

@@ -35,13 +35,27 @@ pub struct TransformerTraining {
     pub layer_decay: f32,
     /// Gradients are scaled down to this length together; 0: never.
     pub clip: f32,
+    /// Decay of the running mean of the parameters that becomes the model (Polyak averaging); 0: no mean, the
+    /// parameters of the last step.
+    pub ema: f32,
+    /// Batches whose gradients are averaged for a step.
+    pub accumulate: usize,
     /// Seed of dropout, and of LoRA's first values.
     pub seed: u64,
 }
 
 impl Default for TransformerTraining {
     fn default() -> Self {
-        TransformerTraining { tokens: 16_384, dropout: true, freeze: 0, layer_decay: 1.0, clip: 1.0, seed: 1 }
+        TransformerTraining {
+            tokens: 16_384,
+            dropout: true,
+            freeze: 0,
+            layer_decay: 1.0,
+            clip: 1.0,
+            ema: 0.0,
+            accumulate: 1,
+            seed: 1,
+        }
     }
 }
 
@@ -52,6 +66,8 @@ pub struct TransformerLearner<D: Device = Cpu> {
     grads: Grads<D>,
     optimizer: Optimizer<D>,
     lora: Option<Lora<D>>,
+    /// Running means of the parameters, where they are wanted.
+    means: Vec<D::Floats>,
     tape: Tape<D>,
     head_tape: HeadTape,
     threads: bool,
@@ -80,6 +96,11 @@ impl<D: Device> TransformerLearner<D> {
             let what = "LoRA leaves all of the model as it is; freeze no layers beside it";
             return Err(Error::Usage(what.into()));
         }
+        if settings.ema > 0.0 {
+            // The mean of products B·A is no such product, and could not be saved as an adapter.
+            let what = "LoRA keeps no running mean; leave it at 0 (ema), or train without LoRA";
+            return Err(Error::Usage(what.into()));
+        }
         let lora = Lora::new(&encoder, lora, settings.seed, threads)?;
         Ok(Self::with(encoder, settings, Some(lora), threads))
     }
@@ -104,6 +125,13 @@ impl<D: Device> TransformerLearner<D> {
             Some(_) => Optimizer::new(&encoder.params, &Grads::new(&encoder.params, |_| false, &[])),
             None => Optimizer::new(&encoder.params, &grads),
         };
+        let copy = |place: usize| {
+            let mut mean = encoder.params.device().floats(&[]);
+            encoder.params.device().copy(encoder.params.value(place), &mut mean);
+            mean
+        };
+        let averaged = if settings.ema > 0.0 { encoder.params.len() } else { 0 };
+        let means = (0..averaged).map(copy).collect();
         let tape = Tape::new(&encoder.params.device().with_threads(threads));
         TransformerLearner {
             encoder,
@@ -111,6 +139,7 @@ impl<D: Device> TransformerLearner<D> {
             grads,
             optimizer,
             lora,
+            means,
             tape,
             head_tape: HeadTape::default(),
             threads,
@@ -126,9 +155,25 @@ impl<D: Device> TransformerLearner<D> {
         &self.encoder
     }
 
-    /// Ends training.
-    pub fn into_encoder(self) -> TransformerEncoder<D> {
+    /// Ends training: the encoder of the running means, where there are such, else that of the last step.
+    pub fn into_encoder(mut self) -> TransformerEncoder<D> {
+        self.put_means();
         self.encoder
+    }
+
+    /// What [`TransformerLearner::into_encoder`] would give now, as a copy.
+    pub fn snapshot(&self) -> TransformerEncoder<D> {
+        let mut encoder = self.encoder.clone();
+        for (place, mean) in self.means.iter().enumerate() {
+            encoder.params.device().clone().copy(mean, encoder.params.value_mut(place));
+        }
+        encoder
+    }
+
+    fn put_means(&mut self) {
+        for (place, mean) in self.means.drain(..).enumerate() {
+            *self.encoder.params.value_mut(place) = mean;
+        }
     }
 
     /// The vectors of a step's texts, one a row. The step decides what dropout drops.
@@ -233,6 +278,14 @@ impl<D: Device> TransformerLearner<D> {
             norm
         };
         self.grads.clear();
+        if !self.means.is_empty() {
+            // At the start the mean follows more closely: it would remember the untrained model for too long.
+            let decay = self.settings.ema.min((1.0 + step as f32) / (10.0 + step as f32));
+            let params = &self.encoder.params;
+            for (place, mean) in self.means.iter_mut().enumerate().filter(|(p, _)| self.grads.trained(*p)) {
+                params.device().mix(params.value(place), 1.0 - decay, mean);
+            }
+        }
         norm
     }
 
@@ -271,10 +324,12 @@ impl<D: Device> TransformerLearner<D> {
         let own = if self.lora.is_some() { 0 } else { params.len() };
         let values = (0..own)
             .map(|place| (format!("{place}.value"), Cow::Owned(params.device().read(params.value(place)))));
+        let means = self.means.iter().enumerate();
+        let means = means.map(|(place, m)| (format!("{place}.mean"), Cow::Owned(params.device().read(m))));
         let moments = self.optimizer.save().into_iter();
         let moments = moments.map(|(place, kind, v)| (format!("{place}.{kind}"), Cow::Owned(v)));
         let adapters = self.lora.iter().flat_map(Lora::state).map(|(name, v)| (name, Cow::Owned(v)));
-        values.chain(moments).chain(adapters)
+        values.chain(means).chain(moments).chain(adapters)
     }
 
     /// Takes up what [`TransformerLearner::state`] gave.
@@ -288,6 +343,12 @@ impl<D: Device> TransformerLearner<D> {
                 Some(v) if v.len() == params.shape(place).iter().product::<usize>() => {
                     device.write(params.value_mut(place), &v);
                 }
+                _ => fits = false,
+            }
+        }
+        for (place, mean) in self.means.iter_mut().enumerate() {
+            match state.vectors.remove(&format!("{place}.mean")) {
+                Some(v) if v.len() == device.len(mean) => device.write(mean, &v),
                 _ => fits = false,
             }
         }

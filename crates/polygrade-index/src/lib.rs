@@ -9,6 +9,7 @@ pub mod bm25;
 pub mod exact;
 mod rank;
 mod top;
+pub mod vectors;
 
 pub use rank::{Rankings, rank, rank_bm25};
 pub use top::{Hit, TieOrder};

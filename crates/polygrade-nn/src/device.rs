@@ -174,6 +174,8 @@ pub trait Device: Clone + Send + Sync {
     fn copy(&self, from: &Self::Floats, to: &mut Self::Floats);
     /// `to += from`
     fn add(&self, from: &Self::Floats, to: &mut Self::Floats);
+    /// `to += share · (from − to)`
+    fn mix(&self, from: &Self::Floats, share: f32, to: &mut Self::Floats);
     /// Multiplies by a number.
     fn scale(&self, floats: &mut Self::Floats, factor: f32);
     /// Σ x², in double precision.

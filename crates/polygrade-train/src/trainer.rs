@@ -121,6 +121,8 @@ pub struct Trainer<'a> {
     batch: Batch,
     bags: Bags,
     threads: bool,
+    /// Batches of a step.
+    accumulate: u64,
     buffers: Buffers,
     /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
     identity: String,
@@ -149,7 +151,13 @@ impl<'a> Trainer<'a> {
         settings: Settings,
         threads: bool,
     ) -> Self {
-        let total = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
+        // A static encoder's step takes one batch.
+        let accumulate = match (&encoder, &settings.transformer) {
+            (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
+            _ => 1,
+        };
+        let batches = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
+        let total = batches.div_ceil(accumulate);
         let warmup = (total as f32 * settings.warmup) as u64;
         // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
         encoder.normalize();
@@ -179,6 +187,7 @@ impl<'a> Trainer<'a> {
             batch: Batch::default(),
             bags: Bags::new(),
             threads,
+            accumulate,
             buffers: Buffers::default(),
         }
     }
@@ -203,6 +212,11 @@ impl<'a> Trainer<'a> {
         self.learner.encoder()
     }
 
+    /// What [`Trainer::into_encoder`] would give now, as a copy.
+    pub fn snapshot(&self) -> Encoder {
+        self.learner.snapshot()
+    }
+
     /// Ends training.
     pub fn into_encoder(self) -> Encoder {
         self.learner.into_encoder()
@@ -218,9 +232,30 @@ impl<'a> Trainer<'a> {
         if self.step >= self.schedule.total || self.examples.is_empty() {
             return None;
         }
+        self.step += 1;
+        let (mut loss, mut pairs) = (0.0, 0);
+        for part in 0..self.accumulate {
+            let (part_loss, part_pairs) = self.add_batch((self.step - 1) * self.accumulate + part);
+            loss += part_loss * part_pairs as f64;
+            pairs += part_pairs;
+        }
+        if pairs > 0 {
+            let factor = self.schedule.rate(self.step);
+            self.learner.step(&StepSettings {
+                adam: self.settings.adam,
+                rate: self.settings.rate * factor,
+                weight_rate: self.settings.weight_rate * factor,
+                step: self.step,
+            });
+        }
+        Some(StepReport { step: self.step, loss: loss / pairs.max(1) as f64, pairs })
+    }
+
+    /// Adds the gradients of a batch, counted from 0; gives its loss and number of pairs.
+    fn add_batch(&mut self, number: u64) -> (f64, usize) {
         let rng = CounterRng::new(self.settings.seed);
-        let which = self.next_queries(&rng);
-        self.examples.batch(&which, self.settings.per_query, &rng.fork(2).fork(self.step), &mut self.batch);
+        let which = self.next_queries(number, &rng);
+        self.examples.batch(&which, self.settings.per_query, &rng.fork(2).fork(number), &mut self.batch);
         self.bags.clear();
         for &q in &self.batch.queries {
             self.bags.push(self.texts.queries.get(q as usize));
@@ -228,18 +263,21 @@ impl<'a> Trainer<'a> {
         for &p in &self.batch.passages {
             self.bags.push(self.texts.passages.get(p as usize));
         }
-        self.step += 1;
         if self.batch.queries.is_empty() {
-            return Some(StepReport { step: self.step, loss: 0.0, pairs: 0 });
+            return (0.0, 0);
         }
         let b = &mut self.buffers;
-        let vectors = self.learner.forward(&self.bags, self.step);
+        let vectors = self.learner.forward(&self.bags, number + 1);
         let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
         copy(&vectors.data[..split], cols, &mut b.queries);
         copy(&vectors.data[split..], cols, &mut b.passages);
         matmul(&b.queries, &b.passages, Transpose::Right, self.threads, &mut b.scores);
         let (loss, pairs) =
             info_nce(&b.scores, &self.batch.roles, self.settings.temperature, &mut b.grad_scores);
+        if self.accumulate > 1 {
+            let share = 1.0 / self.accumulate as f32;
+            b.grad_scores.data.iter_mut().for_each(|g| *g *= share);
+        }
         matmul(&b.grad_scores, &b.passages, Transpose::None, self.threads, &mut b.grad_queries);
         matmul(&b.grad_scores, &b.queries, Transpose::Left, self.threads, &mut b.grad_passages);
         b.grad.cols = cols;
@@ -247,19 +285,12 @@ impl<'a> Trainer<'a> {
         b.grad.data.extend_from_slice(&b.grad_queries.data);
         b.grad.data.extend_from_slice(&b.grad_passages.data);
         self.learner.backward(&self.bags, &mut b.grad);
-        let factor = self.schedule.rate(self.step);
-        self.learner.step(&StepSettings {
-            adam: self.settings.adam,
-            rate: self.settings.rate * factor,
-            weight_rate: self.settings.weight_rate * factor,
-            step: self.step,
-        });
-        Some(StepReport { step: self.step, loss, pairs })
+        (loss, pairs)
     }
 
-    fn next_queries(&mut self, rng: &CounterRng) -> Vec<u32> {
+    fn next_queries(&mut self, number: u64, rng: &CounterRng) -> Vec<u32> {
         let per_epoch = self.examples.steps_per_epoch(self.settings.batch).max(1) as u64;
-        let (epoch, place) = (self.step / per_epoch, (self.step % per_epoch) as usize);
+        let (epoch, place) = (number / per_epoch, (number % per_epoch) as usize);
         let (_, batches) = match self.epoch.take() {
             Some(e) if e.0 == epoch => self.epoch.insert(e),
             _ => {

@@ -31,6 +31,8 @@ enum Verb {
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
     Encode(verbs::encode::Args),
+    /// Describe a model, compare two, or average several
+    Model(verbs::model::Args),
     /// Describe a collection: languages, grades, class balance, faults
     Profile(verbs::profile::Args),
     /// Turn another format into a collection
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Eval(args) => verbs::eval::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
+        Verb::Model(args) => verbs::model::run(args, &ui),
         Verb::Profile(args) => verbs::profile::run(args, &ui),
         Verb::Import(args) => verbs::import::run(args, &ui),
         Verb::Export(args) => verbs::export::run(args, &ui),

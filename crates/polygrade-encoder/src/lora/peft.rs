@@ -6,6 +6,7 @@
 use super::{Joined, Lora, Module, Pair, kinds};
 use crate::checkpoint::{Dtype, write_safetensors};
 use crate::json::{FETCH_AGAIN, Object, brief, read_object, write_json};
+use crate::modules::SentenceModules;
 use crate::tensor_file::TensorFile;
 use crate::transformer_encoder::TransformerEncoder;
 use polygrade_data::{At, Error, Result};
@@ -241,6 +242,18 @@ fn is_neutral(value: &Value) -> bool {
 }
 
 impl<D: Device> TransformerEncoder<D> {
+    /// Loads the model `base` with the adapter in the folder `dir`, of which `own` says what it holds.
+    pub(crate) fn load_adapted(dir: &Path, own: SentenceModules, base: &Path, device: &D) -> Result<Self> {
+        let adapter = own.transformer.clone();
+        let below = SentenceModules::read(base)?;
+        let home = below.transformer.clone();
+        // PEFT saves the adapter alone, sentence-transformers all of the model but the base's parameters.
+        let modules = if dir.join("modules.json").is_file() { own } else { below };
+        let mut encoder = Self::load_parts(modules, &home, device)?;
+        encoder.apply_adapter(&adapter)?;
+        Ok(encoder)
+    }
+
     /// Adds the adapter in a folder, as PEFT saves it, to the parameters: W += s·B·A. At an error they are as before.
     pub fn apply_adapter(&mut self, dir: &Path) -> Result<()> {
         let adapter = Adapter::open(dir)?;

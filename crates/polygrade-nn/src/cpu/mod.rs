@@ -229,8 +229,18 @@ impl Device for Cpu {
         });
     }
 
+    fn mix(&self, from: &Floats, share: f32, to: &mut Floats) {
+        by_blocks(to.len(), 1 << 14, self.threads, Outputs::one(to, 1), &|first, _, outputs| {
+            let [(to, _), ..] = outputs.parts;
+            rows::mix(to, &from[first..], share);
+        });
+    }
+
     fn scale(&self, floats: &mut Floats, factor: f32) {
-        floats.iter_mut().for_each(|x| *x *= factor);
+        by_blocks(floats.len(), 1 << 14, self.threads, Outputs::one(floats, 1), &|_, _, outputs| {
+            let [(x, _), ..] = outputs.parts;
+            x.iter_mut().for_each(|x| *x *= factor);
+        });
     }
 
     fn square_sum(&self, floats: &Floats) -> f64 {

@@ -31,10 +31,16 @@ impl Panels {
             let first = panel * COLS;
             let width = (cols - first).min(COLS);
             if b.col == 1 {
-                for (p, out) in out.chunks_exact_mut(COLS).enumerate() {
-                    let from = p * b.row + first;
-                    out[..width].copy_from_slice(&b.values[from..from + width]);
-                    out[width..].fill(0.0);
+                for (p, out) in out.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+                    // A whole row is a copy of known size, which needs no call.
+                    match b.values[p * b.row + first..].first_chunk::<COLS>() {
+                        Some(whole) if width == COLS => *out = *whole,
+                        _ => {
+                            let from = p * b.row + first;
+                            out[..width].copy_from_slice(&b.values[from..from + width]);
+                            out[width..].fill(0.0);
+                        }
+                    }
                 }
                 return;
             }
@@ -213,8 +219,12 @@ pub(crate) fn product_transposed(
                 for (i, tile) in left.chunks_exact_mut(depth * ROWS).enumerate() {
                     let top = first + i * ROWS;
                     let width = (first + height - top).min(ROWS);
-                    for (p, out) in tile.chunks_exact_mut(ROWS).enumerate() {
-                        out[..width].copy_from_slice(&a[p * rows + top..][..width]);
+                    for (p, out) in tile.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                        let from = &a[p * rows + top..];
+                        match from.first_chunk::<ROWS>() {
+                            Some(whole) if width == ROWS => *out = *whole,
+                            _ => out[..width].copy_from_slice(&from[..width]),
+                        }
                     }
                 }
                 let [(out, _), ..] = outputs.parts;

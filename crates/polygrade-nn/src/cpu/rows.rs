@@ -300,3 +300,10 @@ vectorized! {
         y.iter_mut().zip(x).for_each(|(y, x)| *y = x.mul_add(factor, *y));
     }
 }
+
+vectorized! {
+    /// `y += share · (x − y)`
+    pub(crate) fn mix(y: &mut [f32], x: &[f32], share: f32) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - *y).mul_add(share, *y));
+    }
+}

@@ -2,6 +2,7 @@
 
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, TokenWeights, hub};
+use polygrade_nn::device::Precision;
 use std::collections::{BTreeSet, HashMap};
 
 /// Languages separated by commas, checked against the collection; all of its languages where none is given.
@@ -88,6 +89,17 @@ impl NewEncoder {
         let base = NewStaticBase::new(&texts, &documents(collection), &self.settings()?)?;
         Ok(Base::New(Box::new(base)))
     }
+}
+
+/// A precision by its name.
+pub(crate) fn precision(name: &str) -> Result<Precision> {
+    let of = |name| match name {
+        "bf16" => Some(Precision::Bf16),
+        "int8" => Some(Precision::Int8),
+        "f32" => Some(Precision::F32),
+        _ => None,
+    };
+    of(name).ok_or_else(|| Error::Usage(format!("{name:?} is no precision: f32, bf16, int8")))
 }
 
 /// What may be set beside a model.

@@ -2,23 +2,27 @@
 
 use super::common::ModelOptions;
 use crate::ui::Ui;
-use polygrade_data::io::AtomicFile;
+use indicatif::ProgressBar;
 use polygrade_data::record::RawText;
 use polygrade_data::scan::json_lines;
-use polygrade_data::{Error, Problems, Report, Result};
-use polygrade_encoder::{TextEncoder, TextKind};
-use serde_json::json;
-use std::io::Write;
+use polygrade_data::{At, Error, Problems, Report, Result, io};
+use polygrade_encoder::{Encoder, TextEncoder, TextKind};
+use polygrade_index::vectors::{VectorWriter, ids_path};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 #[derive(clap::Args)]
-#[command(after_help = "Example: polygrade encode model collections/mini/corpus.jsonl --out corpus.npy")]
+#[command(after_help = "Examples:\n  \
+    polygrade encode model collections/mini/corpus.jsonl --out corpus.npy\n  \
+    polygrade encode intfloat/multilingual-e5-small big.jsonl.zst --out v.parquet --shard-size 100000 --precision bf16")]
 pub(crate) struct Args {
     /// Folder of a model, or its name on the Hugging Face hub
     model: String,
     /// A jsonl file of records with `_id` and `text`, perhaps `title`; .gz and .zst are unpacked
     input: PathBuf,
-    /// The .npy file: f32, one row a record, in order; ids go to the same name with .ids.txt
+    /// A .npy file (f32, one row a record, in order; ids go to the same name with .ids.txt), or a .parquet file
+    /// (columns id and vector)
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
@@ -26,49 +30,128 @@ pub(crate) struct Args {
     /// The texts are queries, not passages
     #[arg(long)]
     query: bool,
+    /// Numbers in the products of a transformer: f32, bf16 or int8
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16", "int8"])]
+    precision: String,
+    /// Write files of N rows, numbered before the ending; the same command after a stop goes on behind the last
+    /// whole one
+    #[arg(long, value_name = "N")]
+    shard_size: Option<u64>,
 }
 
 /// Texts encoded at a time.
 const BLOCK: usize = 4096;
 
-/// numpy's header is padded to this size, so that the number of rows can be filled in at the end.
-const HEADER: usize = 128;
-
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let encoder = args.options.load(&args.model)?;
-    let kind = if args.query { TextKind::Query } else { TextKind::Passage };
-    let ids_path = args.out.with_extension("ids.txt");
+    if args.shard_size == Some(0) {
+        return Err(Error::Usage("--shard-size must be 1 or more".into()));
+    }
+    let started = Instant::now();
+    let mut encoder = args.options.load(&args.model)?;
+    let precision = super::common::precision(&args.precision)?;
+    match &mut encoder {
+        Encoder::Transformer(e) => e.prepare(precision),
+        Encoder::Static(_) if args.precision != "f32" => {
+            return Err(Error::Usage(
+                "--precision is for transformers; a static model has no products".into(),
+            ));
+        }
+        Encoder::Static(_) => {}
+    }
+    let shards = args.shard_size.map(|size| Shards::open(&args, &*encoder, size)).transpose()?;
+    if let Some(shards) = shards.as_ref().filter(|s| s.done > 0) {
+        ui.note(&format!("going on behind {} files of an earlier run", shards.done));
+    }
+    let bar = ui.progress("encoding", 0);
     let mut sink = Sink {
         encoder: &*encoder,
-        kind,
-        out: AtomicFile::create(&args.out)?,
-        ids: AtomicFile::create(&ids_path)?,
-        paths: (&args.out, &ids_path),
+        kind: if args.query { TextKind::Query } else { TextKind::Passage },
+        out: &args.out,
+        skip: shards.as_ref().map_or(0, |s| s.done * s.size),
+        written: shards.as_ref().map_or(0, |s| s.done),
+        shards,
+        writer: None,
         pending: Vec::with_capacity(BLOCK),
+        ids: Vec::with_capacity(BLOCK),
         rows: 0,
+        encoded: 0,
+        started: Instant::now(),
+        bar: &bar,
         problems: Problems::default(),
     };
-    // The number of rows is known only at the end; the input may be a pipe, so it is read once.
-    sink.write(&header(0, encoder.dim()))?;
-    let bar = ui.progress("encoding", 0);
-    json_lines(&args.input, &mut sink, |sink, _, raw: RawText| {
-        bar.inc(1);
-        sink.push(raw)
-    })?;
-    let rows = sink.finish()?;
+    json_lines(&args.input, &mut sink, |sink, _, raw: RawText| sink.push(raw))?;
+    let (rows, encoded, rate) = sink.finish()?;
     bar.finish_and_clear();
-    let value = json!({ "out": args.out.display().to_string(), "ids": ids_path.display().to_string(), "rows": rows, "dim": encoder.dim() });
-    ui.result(&value, |_| format!("{}: {rows} × {}", args.out.display(), encoder.dim()))
+    let value = json!({
+        "out": args.out.display().to_string(),
+        "ids": ids_path(&args.out).display().to_string(),
+        "rows": rows,
+        "encoded": encoded,
+        "dim": encoder.dim(),
+        "precision": args.precision,
+        "seconds": started.elapsed().as_secs_f64(),
+        "texts_per_second": rate,
+    });
+    ui.result(&value, |_| format!("{}: {rows} × {}, {rate:.0} texts/s", args.out.display(), encoder.dim()))
+}
+
+/// Numbered files, and how many of them are there from an earlier run.
+struct Shards {
+    size: u64,
+    done: u64,
+}
+
+impl Shards {
+    /// Looks for files of an earlier run of the same command; those of another are refused.
+    fn open(args: &Args, encoder: &dyn TextEncoder, size: u64) -> Result<Self> {
+        let length = std::fs::metadata(&args.input).map_or(0, |m| m.len());
+        let identity = json!({
+            "model": format!("{:016x}", encoder.fingerprint()),
+            "input": args.input.display().to_string(),
+            "input_bytes": length,
+            "query": args.query,
+            "precision": args.precision,
+            "dim": encoder.dim(),
+            "shard_size": size,
+        });
+        let path = args.out.with_extension("encode.json");
+        if path.exists() {
+            let there: Option<Value> = serde_json::from_str(&io::read_to_string(&path)?).ok();
+            if there.as_ref() != Some(&identity) {
+                let what = "belongs to an encoding with another model, input or settings";
+                return Err(Error::input(At::file(&path), what, "choose another --out, or remove its files"));
+            }
+        } else {
+            io::write(&path, format!("{identity:#}\n").as_bytes())?;
+        }
+        let done = (0..).take_while(|i| shard(&args.out, *i).exists()).count() as u64;
+        Ok(Shards { size, done })
+    }
+}
+
+/// `vectors.npy` → `vectors-00007.npy`
+fn shard(out: &Path, i: u64) -> PathBuf {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = out.extension().map_or("npy".into(), |e| e.to_string_lossy());
+    out.with_file_name(format!("{stem}-{i:05}.{ending}"))
 }
 
 struct Sink<'a> {
     encoder: &'a dyn TextEncoder,
     kind: TextKind,
-    out: AtomicFile,
-    ids: AtomicFile,
-    paths: (&'a Path, &'a Path),
+    out: &'a Path,
+    shards: Option<Shards>,
+    /// Rows that earlier runs have written.
+    skip: u64,
+    /// Files written, by earlier runs too.
+    written: u64,
+    writer: Option<VectorWriter>,
     pending: Vec<String>,
+    ids: Vec<String>,
     rows: u64,
+    encoded: u64,
+    started: Instant,
+    bar: &'a ProgressBar,
     problems: Problems,
 }
 
@@ -79,45 +162,68 @@ impl Report for Sink<'_> {
 }
 
 impl Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|e| Error::io(self.paths.0, e))
-    }
-
     fn push(&mut self, raw: RawText) -> Result<()> {
         self.rows += 1;
-        writeln!(self.ids, "{}", raw.id).map_err(|e| Error::io(self.paths.1, e))?;
+        self.bar.inc(1);
+        if self.rows <= self.skip {
+            return Ok(());
+        }
+        self.ids.push(raw.id);
         self.pending.push(match raw.title.as_deref() {
             Some(title) if !title.is_empty() => format!("{title} {}", raw.text),
             _ => raw.text,
         });
-        if self.pending.len() == BLOCK { self.flush() } else { Ok(()) }
+        let full = self.shards.as_ref().is_some_and(|s| self.rows.is_multiple_of(s.size));
+        if self.pending.len() == BLOCK || full {
+            self.flush()?;
+        }
+        if full { self.close() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         let texts: Vec<&str> = self.pending.iter().map(String::as_str).collect();
         let vectors = self.encoder.encode(&texts, self.kind)?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => {
+                let path = match &self.shards {
+                    Some(_) => shard(self.out, self.written),
+                    None => self.out.to_owned(),
+                };
+                self.writer.insert(VectorWriter::create(&path, self.encoder.dim())?)
+            }
+        };
+        writer.push(&self.ids, &vectors)?;
+        self.encoded += self.ids.len() as u64;
+        self.bar.set_message(format!("{:.0} texts/s,", self.rate()));
         self.pending.clear();
-        let bytes: Vec<u8> = vectors.data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.write(&bytes)
+        self.ids.clear();
+        Ok(())
     }
 
-    /// The number of rows written. Faults in the input leave no file.
-    fn finish(mut self) -> Result<u64> {
-        self.flush()?;
-        self.problems.into_result()?;
-        self.out.rewrite_start(&header(self.rows, self.encoder.dim()))?;
-        self.ids.commit()?;
-        self.out.commit()?;
-        Ok(self.rows)
+    fn rate(&self) -> f64 {
+        self.encoded as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
     }
-}
 
-/// The header of a .npy file of version 1.0: f32, little-endian, row after row.
-fn header(rows: u64, cols: usize) -> Vec<u8> {
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend(((HEADER - 10) as u16).to_le_bytes());
-    out.extend(format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}").bytes());
-    out.resize(HEADER - 1, b' ');
-    out.push(b'\n');
-    out
+    /// Puts the file in hand under its name. Faults in the input leave none.
+    fn close(&mut self) -> Result<()> {
+        if self.problems.total() > 0 {
+            return Ok(());
+        }
+        if let Some(writer) = self.writer.take() {
+            writer.finish()?;
+            self.written += 1;
+        }
+        Ok(())
+    }
+
+    /// (rows in all, rows encoded now, texts a second)
+    fn finish(mut self) -> Result<(u64, u64, f64)> {
+        if !self.pending.is_empty() || self.written == 0 {
+            self.flush()?;
+        }
+        std::mem::take(&mut self.problems).into_result()?;
+        self.close()?;
+        Ok((self.rows, self.encoded, self.rate()))
+    }
 }

@@ -1,6 +1,7 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
 use super::common::{Base, NewEncoder, langs};
+use super::select::{Best, Selection};
 use super::training::Training;
 use crate::ui::Ui;
 use polygrade_data::io::{self, AtomicDir};
@@ -42,6 +43,8 @@ pub(crate) struct Args {
     new: NewEncoder,
     #[command(flatten)]
     training: Training,
+    #[command(flatten)]
+    selection: Selection,
     /// Write a checkpoint every so many steps
     #[arg(long, default_value_t = 500, value_name = "STEPS")]
     save_steps: u64,
@@ -54,6 +57,8 @@ struct Trained {
     queries: usize,
     queries_without_positive: usize,
     steps: u64,
+    /// The step whose model was kept.
+    kept_step: u64,
     last_loss: f64,
     /// `null` where no dev query is judged.
     dev_ndcg_10: Option<f64>,
@@ -164,6 +169,7 @@ impl Job<'_> {
             trainer.resume(&checkpoint)?;
             ui.note(&format!("going on from {} at step {}", checkpoint.display(), trainer.done()));
         }
+        let mut best = Best::open(&args.selection, out, trainer.done() == 0)?;
         let bar = ui.progress("training", trainer.total());
         let (mut pairs, mut last_loss) = (0, 0.0);
         while let Some(report) = trainer.next_step() {
@@ -179,6 +185,19 @@ impl Job<'_> {
             {
                 trainer.save_checkpoint(&checkpoint)?;
             }
+            if best.is_due(report.step, trainer.total()) {
+                let encoder = trainer.snapshot();
+                let Some(value) = dev(collection, texts, &*encoder, scenario, langs) else {
+                    let what =
+                        "--eval-steps needs judged queries in dev, and there are none in these languages";
+                    return Err(Error::Usage(what.into()));
+                };
+                let stop = best.see(report.step, value, &encoder)?;
+                ui.note(&format!("step {}: nDCG@10 on dev {value:.4}", report.step));
+                if stop {
+                    break;
+                }
+            }
         }
         bar.finish_and_clear();
 
@@ -187,7 +206,10 @@ impl Job<'_> {
             dir => dir.to_owned(),
         };
         let steps = trainer.done();
-        let encoder = trainer.into_encoder();
+        let (encoder, kept_step) = match best.take()? {
+            Some((encoder, step)) => (encoder, step),
+            None => (trainer.into_encoder(), steps),
+        };
         if !encoder.is_finite() {
             return Err(Error::Usage(
                 "training ended in values that are no numbers: lower the learning rates".into(),
@@ -202,12 +224,14 @@ impl Job<'_> {
         if checkpoint.exists() {
             std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
         }
+        best.remove()?;
         Ok(Some(Trained {
             out: out.display().to_string(),
             langs: langs.to_vec(),
             queries: examples.len(),
             queries_without_positive: examples.without_positive,
             steps,
+            kept_step,
             last_loss,
             dev_ndcg_10,
             seconds: started.elapsed().as_secs_f64(),

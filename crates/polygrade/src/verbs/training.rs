@@ -65,6 +65,13 @@ struct Transformer {
     /// Scale gradients down to this length; 0 never
     #[arg(long, default_value_t = TransformerTraining::default().clip, value_name = "LENGTH")]
     clip: f32,
+    /// Average the gradients of N batches for each step (negatives still come from one batch; to have more of
+    /// them, raise --batch-size)
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    accumulate: usize,
+    /// The model is a running mean of the parameters with this decay, such as 0.99; 0: those of the last step
+    #[arg(long, default_value_t = 0.0, value_name = "DECAY")]
+    ema: f32,
 }
 
 impl Training {
@@ -104,6 +111,9 @@ impl Training {
             if o.micro_batch_tokens == 0 || !(o.layer_decay > 0.0 && o.layer_decay <= 1.0) {
                 return fault("--micro-batch-tokens must be 1 or more, --layer-decay above 0 and at most 1");
             }
+            if !(0.0..1.0).contains(&o.ema) {
+                return fault("--ema must be 0 or more and below 1");
+            }
             if !(o.clip.is_finite() && o.clip >= 0.0) {
                 return fault("--clip must be 0 or more");
             }
@@ -112,6 +122,8 @@ impl Training {
             t.freeze = o.freeze;
             t.layer_decay = o.layer_decay;
             t.clip = o.clip;
+            t.accumulate = o.accumulate.max(1);
+            t.ema = o.ema;
         }
         Ok(s)
     }

@@ -1,0 +1,78 @@
+//! Which model of a training run is kept: the one that was best on dev, and when to stop for lack of a better one.
+
+use polygrade_data::{At, Error, Result, io};
+use polygrade_encoder::Encoder;
+use polygrade_encoder::checkpoint::Dtype;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args, Clone)]
+pub(crate) struct Selection {
+    /// Measure nDCG@10 on dev every so many steps, and keep the best model; 0: keep the last
+    #[arg(long, default_value_t = 0, value_name = "STEPS")]
+    eval_steps: u64,
+    /// Stop when so many measurements in a row are no better; 0: never
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "eval_steps")]
+    patience: u64,
+}
+
+/// The best model so far, in a folder beside the one that is being made, so that a stopped run keeps it.
+pub(crate) struct Best {
+    selection: Selection,
+    dir: PathBuf,
+    /// (dev value, step)
+    found: Option<(f64, u64)>,
+}
+
+const NOTE: &str = "best.txt";
+
+impl Best {
+    /// For the model that `out` will hold. `fresh`: of a run that starts now, not one that goes on.
+    pub(crate) fn open(selection: &Selection, out: &Path, fresh: bool) -> Result<Self> {
+        let mut dir = out.as_os_str().to_owned();
+        dir.push(".best");
+        let mut best = Best { selection: selection.clone(), dir: dir.into(), found: None };
+        let note = best.dir.join(NOTE);
+        if fresh || !note.exists() {
+            best.remove()?;
+            return Ok(best);
+        }
+        let text = io::read_to_string(&note)?;
+        let mut words = text.split_whitespace();
+        let value = words.next().and_then(|w| w.parse().ok()).zip(words.next().and_then(|w| w.parse().ok()));
+        best.found = Some(value.ok_or_else(|| {
+            let fix = "remove this folder and the checkpoint beside it to start again";
+            Error::input(At::file(&note), "is not as polygrade left it", fix)
+        })?);
+        Ok(best)
+    }
+
+    /// Whether the model is to be measured after this step.
+    pub(crate) fn is_due(&self, step: u64, last: u64) -> bool {
+        self.selection.eval_steps > 0 && (step.is_multiple_of(self.selection.eval_steps) || step == last)
+    }
+
+    /// Takes note of a measurement; true when it is time to stop.
+    pub(crate) fn see(&mut self, step: u64, value: f64, encoder: &Encoder) -> Result<bool> {
+        if self.found.is_none_or(|(best, _)| value > best) {
+            self.remove()?;
+            encoder.save(&self.dir, "The best model so far of a training run.\n", Dtype::F32)?;
+            io::write(&self.dir.join(NOTE), format!("{value:?} {step}\n").as_bytes())?;
+            self.found = Some((value, step));
+        }
+        let since = self.found.map_or(0, |(_, at)| (step - at) / self.selection.eval_steps.max(1));
+        Ok(self.selection.patience > 0 && since >= self.selection.patience)
+    }
+
+    /// The best model and its step, where one was kept.
+    pub(crate) fn take(&self) -> Result<Option<(Encoder, u64)>> {
+        self.found.map(|(_, step)| Ok((Encoder::load(&self.dir)?, step))).transpose()
+    }
+
+    /// Removes the folder.
+    pub(crate) fn remove(&self) -> Result<()> {
+        match self.dir.exists() {
+            true => std::fs::remove_dir_all(&self.dir).map_err(|e| Error::io(&self.dir, e)),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Transformers on the command line, with the small random checkpoints of polygrade-encoder's fixtures.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn fixture(name: &str) -> String {
+    let path = root().join("crates/polygrade-encoder/tests/fixtures/encoders").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+fn mini() -> String {
+    root().join("collections/mini").to_str().unwrap().to_owned()
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_polygrade")).args(args).env("HF_HUB_OFFLINE", "1").output().unwrap()
+}
+
+fn ok(args: &[&str]) -> String {
+    let out = run(args);
+    assert!(out.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let out = run(args);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(code), "{args:?}\n{text}");
+    words.iter().for_each(|w| assert!(text.contains(w), "{args:?} should say {w:?}:\n{text}"));
+}
+
+/// Some lines of a corpus.
+fn corpus(dir: &Path, lines: usize) -> String {
+    let text = fs::read_to_string(root().join("collections/mini/corpus.jsonl")).unwrap();
+    let path = dir.join("some.jsonl");
+    fs::write(&path, text.lines().take(lines).map(|l| format!("{l}\n")).collect::<String>()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn info_diff_and_average_describe_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bert, soup) = (fixture("bert"), dir.path().join("soup"));
+    let soup = soup.to_str().unwrap();
+    let info: Value = serde_json::from_str(&ok(&["model", "info", &bert, "--json"])).unwrap();
+    assert_eq!((info["kind"].as_str(), info["layers"].as_u64()), (Some("bert"), Some(3)));
+    assert_eq!((info["max_tokens"].as_u64(), info["dim"].as_u64()), (Some(512), Some(36)));
+    ok(&["model", "average", &bert, &bert, &bert, "--out", soup]);
+    let same: Value = serde_json::from_str(&ok(&["model", "diff", &bert, soup, "--json"])).unwrap();
+    assert!(same.as_array().unwrap().iter().all(|t| t["largest"].as_f64().unwrap() < 1e-6));
+    fails(&["model", "diff", &bert, &fixture("modernbert")], 2, &["other tensors or shapes"]);
+    fails(&["model", "info", "nobody/nothing"], 1, &["nobody/nothing", "HF_HUB_OFFLINE"]);
+}
+
+#[test]
+fn encoding_goes_on_behind_whole_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bert, input) = (fixture("bert"), corpus(dir.path(), 250));
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    ok(&["encode", &bert, &input, "--out", &at("whole.npy")]);
+    let whole = fs::read(at("whole.npy")).unwrap();
+    let sharded = ["encode", &bert, &input, "--out", &at("v.npy"), "--shard-size", "100", "--json"];
+    let first: Value = serde_json::from_str(&ok(&sharded)).unwrap();
+    assert_eq!((first["rows"].as_u64(), first["encoded"].as_u64()), (Some(250), Some(250)));
+    let values = |name: &str| fs::read(at(name)).unwrap()[128..].to_vec();
+    let joined = ["v-00000.npy", "v-00001.npy", "v-00002.npy"].map(values).concat();
+    assert!(joined == whole[128..], "shards hold what one file holds");
+    // As if the run had been stopped in its second file.
+    fs::remove_file(at("v-00001.npy")).unwrap();
+    fs::remove_file(at("v-00002.npy")).unwrap();
+    let again: Value = serde_json::from_str(&ok(&sharded)).unwrap();
+    assert_eq!((again["rows"].as_u64(), again["encoded"].as_u64()), (Some(250), Some(150)));
+    assert!(["v-00000.npy", "v-00001.npy", "v-00002.npy"].map(values).concat() == joined);
+    let ids = fs::read_to_string(at("v-00002.ids.txt")).unwrap();
+    assert_eq!(ids.lines().count(), 50);
+    let other = ["encode", &bert, &input, "--query", "--out", &at("v.npy"), "--shard-size", "100"];
+    fails(&other, 1, &["another model, input or settings"]);
+    ok(&["encode", &bert, &input, "--out", &at("v.parquet")]);
+    assert!(fs::read(at("v.parquet")).unwrap().starts_with(b"PAR1"));
+}
+
+#[test]
+fn precisions_are_near_and_prompts_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bert, input) = (fixture("bert"), corpus(dir.path(), 40));
+    let vectors = |extra: &[&str]| -> Vec<f32> {
+        let out = dir.path().join("v.npy");
+        let mut args = vec!["encode", &bert, &input, "--out", out.to_str().unwrap()];
+        args.extend(extra);
+        ok(&args);
+        fs::read(&out).unwrap()[128..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let plain = vectors(&[]);
+    let least_cosine = |other: &[f32]| {
+        let pairs = plain.chunks(36).zip(other.chunks(36));
+        pairs.map(|(a, b)| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>()).fold(1.0, f32::min)
+    };
+    let (bf16, int8) = (vectors(&["--precision", "bf16"]), vectors(&["--precision", "int8"]));
+    assert!(bf16 != plain && least_cosine(&bf16) > 0.995, "{}", least_cosine(&bf16));
+    assert!(int8 != plain && least_cosine(&int8) > 0.95, "{}", least_cosine(&int8));
+    assert!(vectors(&["--passage-prompt", "passage: "]) != plain);
+    let cut = vectors(&["--truncate-dim", "12"]);
+    assert_eq!(cut.len() * 3, plain.len());
+    fails(&["encode", &bert, &input, "--out", "x.npy", "--truncate-dim", "37"], 2, &["1 to 36"]);
+}
+
+#[test]
+fn a_transformer_is_trained_measured_and_kept_where_it_was_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mini, bert) = (mini(), fixture("bert"));
+    let out = dir.path().join("tuned");
+    let out = out.to_str().unwrap();
+    let settings = ["--encoder", &bert, "--tau", "2", "--langs", "en", "--epochs", "2", "--batch-size", "8"];
+    let more = [
+        "--positives",
+        "1",
+        "--negatives",
+        "2",
+        "--learning-rate",
+        "1e-3",
+        "--eval-steps",
+        "2",
+        "--ema",
+        "0.5",
+    ];
+    let mut args = vec!["train", &mini, "--out", out, "--json"];
+    args.extend(settings);
+    args.extend(more);
+    let trained: Value = serde_json::from_str(&ok(&args)).unwrap();
+    let (kept, steps) = (trained[0]["kept_step"].as_u64().unwrap(), trained[0]["steps"].as_u64().unwrap());
+    assert!(kept > 0 && kept <= steps);
+    assert!(!dir.path().join("tuned.best").exists() && !dir.path().join("tuned.checkpoint").exists());
+    for file in
+        ["config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"]
+    {
+        assert!(Path::new(out).join(file).is_file(), "{file}");
+    }
+    let measured: Value = serde_json::from_str(&ok(&[
+        "eval", out, &mini, "--langs", "en", "--split", "dev", "-m", "nDCG@10", "--json",
+    ]))
+    .unwrap();
+    let (before, after) =
+        (trained[0]["dev_ndcg_10"].as_f64().unwrap(), measured["by_lang"]["en"]["nDCG@10"].as_f64());
+    assert!((before - after.unwrap()).abs() < 1e-9, "the saved model is the one that was measured");
+    let changed: Value =
+        serde_json::from_str(&ok(&["model", "diff", &bert, out, "--json", "--top", "1000"])).unwrap();
+    let moved = |t: &Value| t["largest"].as_f64().unwrap() > 0.0;
+    assert!(changed.as_array().unwrap().iter().all(moved), "every tensor is trained");
+    fails(&["train", &mini, "--tau", "2", "--encoder", &bert, "--ema", "2", "--out", "x"], 2, &["--ema"]);
+}
+
+#[test]
+fn a_transformer_is_calibrated() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mini, bert) = (mini(), fixture("xlm-roberta"));
+    let out = dir.path().join("run");
+    let args = ["calibrate", &mini, "--encoder", &bert, "--langs", "en", "--grid", "1,3", "--seeds", "2"];
+    let more = ["--epochs", "1", "--batch-size", "16", "--positives", "1", "--negatives", "1"];
+    let mut all = args.to_vec();
+    all.extend(more);
+    all.extend(["--out", out.to_str().unwrap()]);
+    ok(&all);
+    let found: Value = serde_json::from_slice(&fs::read(out.join("calibration.json")).unwrap()).unwrap();
+    assert!(found["made"]["encoder"].as_str().unwrap().contains("xlm-roberta"));
+    assert!(out.join("report.html").is_file());
+}
