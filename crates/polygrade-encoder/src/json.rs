@@ -102,6 +102,11 @@ impl Object {
         self.typed(key, "a number", |v| v.as_f64().filter(|n| n.is_finite()))
     }
 
+    /// All keys and values.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.map.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// The whole object.
     pub(crate) fn into_value(self) -> Value {
         Value::Object(self.map)

@@ -14,6 +14,7 @@ pub mod hub;
 mod json;
 mod layout;
 mod learner;
+mod lora;
 mod lsi;
 pub mod modules;
 mod static_encoder;
@@ -26,6 +27,7 @@ mod transformer_learner;
 
 pub use encoder::{Encoder, TextEncoder};
 pub use learner::{StaticLearner, StepSettings};
+pub use lora::LoraSettings;
 pub use static_encoder::{Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights};
 pub use tokenizer::TextTokenizer;
 pub use training::Learner;

@@ -2,9 +2,10 @@
 
 use crate::encoder::{Encoder, TextEncoder};
 use crate::learner::{StaticLearner, StepSettings};
+use crate::lora::LoraSettings;
 use crate::training_state;
 use crate::transformer_learner::{TransformerLearner, TransformerTraining};
-use polygrade_data::Result;
+use polygrade_data::{Error, Result};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
 use std::path::Path;
@@ -25,6 +26,25 @@ impl Learner {
             Encoder::Static(e) => Learner::Static(Box::new(StaticLearner::new(*e, threads))),
             Encoder::Transformer(e) => {
                 Learner::Transformer(Box::new(TransformerLearner::new(*e, transformer.clone(), threads)))
+            }
+        }
+    }
+
+    /// Starts the training of adapters on a transformer that stays as it is.
+    pub fn with_lora(
+        encoder: Encoder,
+        transformer: &TransformerTraining,
+        lora: &LoraSettings,
+        threads: bool,
+    ) -> Result<Self> {
+        match encoder {
+            Encoder::Static(_) => {
+                let what = "LoRA needs a transformer, and this encoder is a table of token vectors";
+                Err(Error::Usage(format!("{what}; train it without")))
+            }
+            Encoder::Transformer(e) => {
+                let learner = TransformerLearner::with_lora(*e, transformer.clone(), lora, threads)?;
+                Ok(Learner::Transformer(Box::new(learner)))
             }
         }
     }

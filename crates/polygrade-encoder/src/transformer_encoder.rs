@@ -5,6 +5,7 @@ use crate::arch::Architecture;
 use crate::checkpoint::{Checkpoint, Dtype, TensorWriter};
 use crate::head::{Dense, Head, HeadTape};
 use crate::json::{read_object, write_json};
+use crate::lora;
 use crate::modules::SentenceModules;
 use crate::tokenizer::TextTokenizer;
 use polygrade_data::io::{self, AtomicDir};
@@ -16,7 +17,7 @@ use polygrade_nn::transformer::{Mode, Slot, Spec, Tape, Transformer};
 use polygrade_nn::{Cpu, Matrix};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Tokens that are encoded at a time: enough that products run at full speed, few enough that the widest rows
@@ -36,7 +37,7 @@ const TOKENIZER_FILES: [&str; 7] = [
 
 /// A transformer encoder of texts.
 pub struct TransformerEncoder<D: Device = Cpu> {
-    architecture: &'static Architecture,
+    pub(crate) architecture: &'static Architecture,
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) network: Transformer,
     pub(crate) params: Params<D>,
@@ -45,6 +46,8 @@ pub struct TransformerEncoder<D: Device = Cpu> {
     modules: SentenceModules,
     config: Value,
     files: Vec<(&'static str, Vec<u8>)>,
+    /// The folder that holds the parameters as they are.
+    pub(crate) origin: Option<PathBuf>,
 }
 
 impl<D: Device> Clone for TransformerEncoder<D> {
@@ -59,6 +62,7 @@ impl<D: Device> Clone for TransformerEncoder<D> {
             modules: self.modules.clone(),
             config: self.config.clone(),
             files: self.files.clone(),
+            origin: self.origin.clone(),
         }
     }
 }
@@ -77,10 +81,21 @@ impl TransformerEncoder<Cpu> {
 }
 
 impl<D: Device> TransformerEncoder<D> {
-    /// Loads a model folder onto a device.
+    /// Loads a model folder onto a device. The folder of a PEFT adapter is the model that it belongs to, with the
+    /// adapter added.
     pub fn load_on(dir: &Path, device: &D) -> Result<Self> {
-        let modules = SentenceModules::read(dir)?;
-        let home = &modules.transformer;
+        let own = SentenceModules::read(dir)?;
+        if let Some(base) = lora::base_of(&own.transformer)? {
+            return Self::load_adapted(dir, own, &base, device);
+        }
+        let home = own.transformer.clone();
+        let mut encoder = Self::load_parts(own, &home, device)?;
+        encoder.origin = dir.canonicalize().ok();
+        Ok(encoder)
+    }
+
+    /// Loads what `modules` says onto a device, with the parameters in the folder `home`.
+    pub(crate) fn load_parts(modules: SentenceModules, home: &Path, device: &D) -> Result<Self> {
         let path = home.join("config.json");
         if !path.is_file() {
             let fix = "give the folder of a model in the Hugging Face layout, with its config.json";
@@ -92,9 +107,11 @@ impl<D: Device> TransformerEncoder<D> {
         let limit = (architecture.limit)(&config)?;
         if !modules.include_prompt && modules.prompts != crate::Prompts::default() {
             let fix = "give a model whose Pooling has include_prompt true";
-            return Err(Error::input(At::file(dir), "pools without the tokens of its prompt", fix));
+            let at = At::file(&modules.transformer);
+            return Err(Error::input(at, "pools without the tokens of its prompt", fix));
         }
-        let tokenizer_path = home.join("tokenizer.json");
+        let own = modules.transformer.join("tokenizer.json");
+        let tokenizer_path = if own.is_file() { own } else { home.join("tokenizer.json") };
         let max = match (modules.max_seq_length, limit) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -124,11 +141,12 @@ impl<D: Device> TransformerEncoder<D> {
             },
             config: config.into_value(),
             files: Vec::new(),
+            origin: None,
             modules,
         };
         encoder.read_dense()?;
         for name in TOKENIZER_FILES {
-            let path = encoder.modules.transformer.join(name);
+            let path = tokenizer_path.with_file_name(name);
             if path.is_file() {
                 encoder.files.push((name, std::fs::read(&path).map_err(|e| Error::io(&path, e))?));
             }
@@ -186,6 +204,7 @@ impl<D: Device> TransformerEncoder<D> {
     /// # Panics
     /// When the two have other shapes.
     pub fn move_towards(&mut self, other: &Self, share: f32) {
+        self.origin = None;
         let device = self.params.device().clone();
         for place in 0..self.params.len() {
             let mut values = device.read(self.params.value(place));
@@ -392,6 +411,11 @@ impl<D: Device> TransformerEncoder<D> {
             }
         }
         write_json(&dir.join("config.json"), &config)?;
+        self.write_rest(dir, card, dtype)
+    }
+
+    /// Writes what stands beside the network's parameters and its config.
+    pub(crate) fn write_rest(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
         io::write(&dir.join("tokenizer.json"), self.tokenizer.to_json()?.as_bytes())?;
         for (name, bytes) in &self.files {
             io::write(&dir.join(name), bytes)?;

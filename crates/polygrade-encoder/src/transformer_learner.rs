@@ -5,9 +5,12 @@
 //! each micro-batch runs again, forward and backward. The gradients are those of the whole batch: dropout follows
 //! from a text's place in the batch, not from micro-batches.
 
+use crate::checkpoint::Dtype;
 use crate::head::HeadTape;
+use crate::lora::{Lora, LoraSettings};
 use crate::training_state::TrainingState;
 use crate::transformer_encoder::{TransformerEncoder, longest};
+use polygrade_data::io::AtomicDir;
 use polygrade_data::{At, Error, Result};
 use polygrade_nn::bag::Bags;
 use polygrade_nn::device::Device;
@@ -37,7 +40,7 @@ pub struct TransformerTraining {
     pub ema: f32,
     /// Batches whose gradients are averaged for a step.
     pub accumulate: usize,
-    /// Seed of dropout.
+    /// Seed of dropout, and of LoRA's first values.
     pub seed: u64,
 }
 
@@ -62,6 +65,7 @@ pub struct TransformerLearner<D: Device = Cpu> {
     settings: TransformerTraining,
     grads: Grads<D>,
     optimizer: Optimizer<D>,
+    lora: Option<Lora<D>>,
     /// Running means of the parameters, where they are wanted.
     means: Vec<D::Floats>,
     tape: Tape<D>,
@@ -76,14 +80,51 @@ pub struct TransformerLearner<D: Device = Cpu> {
 
 impl<D: Device> TransformerLearner<D> {
     /// Starts training. With `threads`, rayon's threads share each step; the result is the same.
-    pub fn new(mut encoder: TransformerEncoder<D>, settings: TransformerTraining, threads: bool) -> Self {
+    pub fn new(encoder: TransformerEncoder<D>, settings: TransformerTraining, threads: bool) -> Self {
+        Self::with(encoder, settings, None, threads)
+    }
+
+    /// Starts the training of adapters on an encoder that stays as it is. Settings that do not fit the encoder are
+    /// refused. [`TransformerLearner::encoder`] has the adapters added, after every step anew.
+    pub fn with_lora(
+        encoder: TransformerEncoder<D>,
+        settings: TransformerTraining,
+        lora: &LoraSettings,
+        threads: bool,
+    ) -> Result<Self> {
+        if settings.freeze > 0 {
+            let what = "LoRA leaves all of the model as it is; freeze no layers beside it";
+            return Err(Error::Usage(what.into()));
+        }
+        if settings.ema > 0.0 {
+            // The mean of products B·A is no such product, and could not be saved as an adapter.
+            let what = "LoRA keeps no running mean; leave it at 0 (ema), or train without LoRA";
+            return Err(Error::Usage(what.into()));
+        }
+        let lora = Lora::new(&encoder, lora, settings.seed, threads)?;
+        Ok(Self::with(encoder, settings, Some(lora), threads))
+    }
+
+    fn with(
+        mut encoder: TransformerEncoder<D>,
+        settings: TransformerTraining,
+        lora: Option<Lora<D>>,
+        threads: bool,
+    ) -> Self {
         encoder.params.forget_prepared();
+        encoder.origin = None;
         let layers = encoder.spec().layers.len();
         let slots = &encoder.slots;
-        let trained =
-            |place: usize| slots.get(place).is_none_or(|(slot, _)| slot.depth(layers) >= settings.freeze);
+        let trained = |place: usize| match &lora {
+            Some(lora) => lora.adapts(place),
+            None => slots.get(place).is_none_or(|(slot, _)| slot.depth(layers) >= settings.freeze),
+        };
         let grads = Grads::new(&encoder.params, trained, &[0]);
-        let optimizer = Optimizer::new(&encoder.params, &grads);
+        let optimizer = match &lora {
+            // The parameters move by their adapters alone.
+            Some(_) => Optimizer::new(&encoder.params, &Grads::new(&encoder.params, |_| false, &[])),
+            None => Optimizer::new(&encoder.params, &grads),
+        };
         let copy = |place: usize| {
             let mut mean = encoder.params.device().floats(&[]);
             encoder.params.device().copy(encoder.params.value(place), &mut mean);
@@ -97,6 +138,7 @@ impl<D: Device> TransformerLearner<D> {
             settings,
             grads,
             optimizer,
+            lora,
             means,
             tape,
             head_tape: HeadTape::default(),
@@ -213,24 +255,28 @@ impl<D: Device> TransformerLearner<D> {
     /// Moves the parameters along the gradients, which are then zero. `rate` is that of the highest layer.
     /// Returns the length of the gradients before clipping.
     pub fn step(&mut self, adam: AdamW, rate: f32, step: u64) -> f64 {
-        let norm = self.grads.norm();
-        let clip = f64::from(self.settings.clip);
-        if clip > 0.0 && norm > clip {
-            // PyTorch adds this in clip_grad_norm_.
-            self.grads.scale((clip / (norm + 1e-6)) as f32);
-        }
         let layers = self.encoder.spec().layers.len();
         let (slots, decay) = (&self.encoder.slots, self.settings.layer_decay);
-        let params = &mut self.encoder.params;
-        let lone: Vec<bool> = (0..params.len()).map(|p| params.shape(p).len() == 1).collect();
-        self.optimizer.step(params, &self.grads, adam, step, |place| match slots.get(place) {
-            None => (rate, !lone[place]),
+        let rate_of = |place: usize| match slots.get(place) {
+            None => rate,
             Some((slot, _)) => {
                 let below_top = (layers + 1).saturating_sub(slot.depth(layers).max(1).min(layers + 1));
                 let below_top = if slot.depth(layers) == 0 { layers + 1 } else { below_top };
-                (rate * decay.powi(below_top as i32), !slot.no_decay())
+                rate * decay.powi(below_top as i32)
             }
-        });
+        };
+        let params = &mut self.encoder.params;
+        let norm = if let Some(lora) = &mut self.lora {
+            lora.step(params, &mut self.grads, (adam, step), self.settings.clip, rate_of)
+        } else {
+            let norm = clip(&mut self.grads, self.settings.clip);
+            let lone: Vec<bool> = (0..params.len()).map(|p| params.shape(p).len() == 1).collect();
+            self.optimizer.step(params, &self.grads, adam, step, |place| {
+                let decays = slots.get(place).map_or(!lone[place], |(slot, _)| !slot.no_decay());
+                (rate_of(place), decays)
+            });
+            norm
+        };
         self.grads.clear();
         if !self.means.is_empty() {
             // At the start the mean follows more closely: it would remember the untrained model for too long.
@@ -243,22 +289,47 @@ impl<D: Device> TransformerLearner<D> {
         norm
     }
 
-    /// The gradient summed so far of a tensor, by its name in the checkpoint.
+    /// The gradient summed so far of a tensor, by its name in the checkpoint, or in an adapter
+    /// (`encoder.layer.0.attention.self.query.lora_A.weight`).
     pub fn gradient(&self, name: &str) -> Option<Vec<f32>> {
+        let adapter = self.lora.as_ref();
+        if let Some(found) = adapter.and_then(|l| l.gradient(name, &self.encoder.params, &self.grads)) {
+            return Some(found);
+        }
         let (place, range) = self.encoder.place_of(name)?;
         Some(self.grads.read(&self.encoder.params, place)[range].to_vec())
     }
 
-    /// Parameters and moments, to save.
+    /// The values of a tensor of the adapters, by the same name.
+    pub fn adapter_tensor(&self, name: &str) -> Option<Vec<f32>> {
+        self.lora.as_ref()?.tensor(name)
+    }
+
+    /// Saves the adapters to the new folder `dir`, whole or not at all: as PEFT does, and beside it what
+    /// sentence-transformers needs to read the folder as a model. The base is named by its folder. `card` becomes
+    /// the model card, `README.md`.
+    pub fn save_adapter(&self, dir: &Path, card: &str) -> Result<()> {
+        let Some(lora) = &self.lora else {
+            return Err(Error::Usage("the encoder was trained without LoRA; save all of it instead".into()));
+        };
+        let new = AtomicDir::create(dir)?;
+        lora.write_into(new.path())?;
+        self.encoder.write_rest(new.path(), card, Dtype::F32)?;
+        new.commit()
+    }
+
+    /// Parameters and moments, to save. With LoRA those of the adapters: the rest is the base's.
     pub(crate) fn state(&self) -> impl Iterator<Item = (String, Cow<'_, [f32]>)> {
         let params = &self.encoder.params;
-        let values = (0..params.len())
+        let own = if self.lora.is_some() { 0 } else { params.len() };
+        let values = (0..own)
             .map(|place| (format!("{place}.value"), Cow::Owned(params.device().read(params.value(place)))));
         let means = self.means.iter().enumerate();
         let means = means.map(|(place, m)| (format!("{place}.mean"), Cow::Owned(params.device().read(m))));
         let moments = self.optimizer.save().into_iter();
         let moments = moments.map(|(place, kind, v)| (format!("{place}.{kind}"), Cow::Owned(v)));
-        values.chain(means).chain(moments)
+        let adapters = self.lora.iter().flat_map(Lora::state).map(|(name, v)| (name, Cow::Owned(v)));
+        values.chain(means).chain(moments).chain(adapters)
     }
 
     /// Takes up what [`TransformerLearner::state`] gave.
@@ -266,7 +337,8 @@ impl<D: Device> TransformerLearner<D> {
         let params = &mut self.encoder.params;
         let device = params.device().clone();
         let mut fits = true;
-        for place in 0..params.len() {
+        let own = if self.lora.is_some() { 0 } else { params.len() };
+        for place in 0..own {
             match state.vectors.remove(&format!("{place}.value")) {
                 Some(v) if v.len() == params.shape(place).iter().product::<usize>() => {
                     device.write(params.value_mut(place), &v);
@@ -280,6 +352,9 @@ impl<D: Device> TransformerLearner<D> {
                 _ => fits = false,
             }
         }
+        if let Some(lora) = &mut self.lora {
+            fits = lora.load_state(&mut state.vectors, params);
+        }
         let find = |place: usize, kind: &str| state.vectors.remove(&format!("{place}.{kind}"));
         if fits && self.optimizer.load(find) {
             return Ok(());
@@ -287,6 +362,16 @@ impl<D: Device> TransformerLearner<D> {
         let fix = "remove the checkpoint to start again";
         Err(Error::input(At::file(path), "holds the state of another model", fix))
     }
+}
+
+/// Scales gradients down to the length `most` together, if that is above 0; returns their length before.
+pub(crate) fn clip<D: Device>(grads: &mut Grads<D>, most: f32) -> f64 {
+    let (norm, most) = (grads.norm(), f64::from(most));
+    if most > 0.0 && norm > most {
+        // PyTorch adds this in clip_grad_norm_.
+        grads.scale((most / (norm + 1e-6)) as f32);
+    }
+    norm
 }
 
 /// Runs of texts of at most `budget` tokens, at least one text each.
