@@ -177,7 +177,7 @@ impl Context<'_> {
             let train = &self.graded[Split::Train as usize];
             let examples = Examples::new(self.collection, train, arm.scenario, &langs, &policies);
             let settings = polygrade_train::Settings { seed: arm.seed, ..self.plan.settings.clone() };
-            let mut trainer = Trainer::new(encoder, &examples, &self.texts, settings, self.share);
+            let mut trainer = Trainer::new(encoder, &examples, &self.texts, settings, self.share)?;
             let tail = trainer.total() - trainer.total() / 10;
             let mut losses = (0.0, 0.0);
             while let Some(report) = trainer.next_step() {

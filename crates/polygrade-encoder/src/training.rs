@@ -19,33 +19,36 @@ pub enum Learner {
 }
 
 impl Learner {
-    /// Starts training. `transformer` counts for transformers only. With `threads`, rayon's threads share each
-    /// step; the result is the same.
-    pub fn new(encoder: Encoder, transformer: &TransformerTraining, threads: bool) -> Self {
-        match encoder {
-            Encoder::Static(e) => Learner::Static(Box::new(StaticLearner::new(*e, threads))),
-            Encoder::Transformer(e) => {
-                Learner::Transformer(Box::new(TransformerLearner::new(*e, transformer.clone(), threads)))
-            }
-        }
-    }
-
-    /// Starts the training of adapters on a transformer that stays as it is.
-    pub fn with_lora(
+    /// Starts training. `transformer` counts for transformers only, and with `lora` only adapters are trained;
+    /// settings that do not fit the encoder are refused. With `threads`, rayon's threads share each step; the
+    /// result is the same.
+    pub fn new(
         encoder: Encoder,
         transformer: &TransformerTraining,
-        lora: &LoraSettings,
+        lora: Option<&LoraSettings>,
         threads: bool,
     ) -> Result<Self> {
-        match encoder {
-            Encoder::Static(_) => {
-                let what = "LoRA needs a transformer, and this encoder is a table of token vectors";
-                Err(Error::Usage(format!("{what}; train it without")))
+        let learner = match (encoder, lora) {
+            (Encoder::Static(_), Some(_)) => {
+                let what = "LoRA is for transformers; a static encoder has no matrices to adapt";
+                return Err(Error::Usage(what.into()));
             }
-            Encoder::Transformer(e) => {
-                let learner = TransformerLearner::with_lora(*e, transformer.clone(), lora, threads)?;
-                Ok(Learner::Transformer(Box::new(learner)))
+            (Encoder::Static(e), None) => {
+                return Ok(Learner::Static(Box::new(StaticLearner::new(*e, threads))));
             }
+            (Encoder::Transformer(e), None) => TransformerLearner::new(*e, transformer.clone(), threads),
+            (Encoder::Transformer(e), Some(lora)) => {
+                TransformerLearner::with_lora(*e, transformer.clone(), lora, threads)?
+            }
+        };
+        Ok(Learner::Transformer(Box::new(learner)))
+    }
+
+    /// Saves the adapters of LoRA to the new folder `dir`; false where there are none.
+    pub fn save_adapter(&self, dir: &Path, card: &str) -> Result<bool> {
+        match self {
+            Learner::Transformer(l) if l.has_adapters() => l.save_adapter(dir, card).map(|()| true),
+            _ => Ok(false),
         }
     }
 

@@ -305,6 +305,11 @@ impl<D: Device> TransformerLearner<D> {
         self.lora.as_ref()?.tensor(name)
     }
 
+    /// Whether it is adapters that are trained.
+    pub fn has_adapters(&self) -> bool {
+        self.lora.is_some()
+    }
+
     /// Saves the adapters to the new folder `dir`, whole or not at all: as PEFT does, and beside it what
     /// sentence-transformers needs to read the folder as a model. The base is named by its folder. `card` becomes
     /// the model card, `README.md`.

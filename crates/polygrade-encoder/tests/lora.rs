@@ -258,7 +258,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     let (encoder, bags) = base(name);
     let settings = TransformerTraining { layer_decay: 0.9, ..TransformerTraining::default() };
     let new = |lora: &LoraSettings, threads| {
-        Learner::with_lora(Encoder::from(encoder.clone()), &settings, lora, threads).unwrap()
+        Learner::new(Encoder::from(encoder.clone()), &settings, Some(lora), threads).unwrap()
     };
     let run = |learner: &mut Learner, steps: std::ops::RangeInclusive<u64>| {
         for step in steps {

@@ -7,7 +7,7 @@ use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
 use crate::loss::info_nce;
 use polygrade_data::{At, Error, Result};
-use polygrade_encoder::{Encoder, Learner, StepSettings, TextEncoder, TransformerTraining};
+use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::{Transpose, matmul};
@@ -42,6 +42,8 @@ pub struct Settings {
     pub seed: u64,
     /// What counts for transformers alone.
     pub transformer: Option<TransformerTraining>,
+    /// Trains adapters only; for transformers.
+    pub lora: Option<LoraSettings>,
 }
 
 impl Default for Settings {
@@ -58,6 +60,7 @@ impl Default for Settings {
             adam: AdamW::default(),
             seed: 1,
             transformer: None,
+            lora: None,
         }
     }
 }
@@ -143,14 +146,14 @@ struct Buffers {
 }
 
 impl<'a> Trainer<'a> {
-    /// Starts training `encoder` on `examples`. With `threads`, rayon's threads share each step.
+    /// Starts training `encoder` on `examples`; settings that do not fit the encoder are refused. With `threads`, rayon's threads share each step.
     pub fn new(
         mut encoder: Encoder,
         examples: &'a Examples,
         texts: &'a TokenizedCollection,
         settings: Settings,
         threads: bool,
-    ) -> Self {
+    ) -> Result<Self> {
         // A static encoder's step takes one batch.
         let accumulate = match (&encoder, &settings.transformer) {
             (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
@@ -175,9 +178,9 @@ impl<'a> Trainer<'a> {
             hash.digest()
         );
         let schedule = Schedule { peak: 1.0, warmup, total, decay: settings.decay };
-        Trainer {
+        Ok(Trainer {
             identity,
-            learner: Learner::new(encoder, &transformer, threads),
+            learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
             examples,
             texts,
             settings,
@@ -189,7 +192,7 @@ impl<'a> Trainer<'a> {
             threads,
             accumulate,
             buffers: Buffers::default(),
-        }
+        })
     }
 
     /// What tells this run from others, in words.
@@ -210,6 +213,11 @@ impl<'a> Trainer<'a> {
     /// The encoder as trained so far.
     pub fn encoder(&self) -> &dyn TextEncoder {
         self.learner.encoder()
+    }
+
+    /// Saves the adapters of LoRA to the new folder `dir`; false where there are none.
+    pub fn save_adapter(&self, dir: &Path, card: &str) -> Result<bool> {
+        self.learner.save_adapter(dir, card)
     }
 
     /// What [`Trainer::into_encoder`] would give now, as a copy.

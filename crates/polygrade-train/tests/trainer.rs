@@ -46,7 +46,7 @@ fn threads_and_their_number_change_no_bit() {
         let s = setting(projection);
         let run = |threads: bool| {
             let mut trainer =
-                Trainer::new(s.base.encoder(7).into(), &s.examples, &s.texts, settings(), threads);
+                Trainer::new(s.base.encoder(7).into(), &s.examples, &s.texts, settings(), threads).unwrap();
             trainer.run();
             parameters(trainer.encoder())
         };
@@ -55,7 +55,8 @@ fn threads_and_their_number_change_no_bit() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             assert!(pool.install(|| run(true)) == one, "{n} threads, projection {projection:?}");
         }
-        let mut other = Trainer::new(s.base.encoder(8).into(), &s.examples, &s.texts, settings(), false);
+        let mut other =
+            Trainer::new(s.base.encoder(8).into(), &s.examples, &s.texts, settings(), false).unwrap();
         other.run();
         assert!(parameters(other.encoder()) != one, "another seed gives another model");
     }
@@ -66,7 +67,8 @@ fn a_resumed_run_equals_the_uninterrupted_one() {
     let s = setting(Some(32));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("checkpoint");
-    let new = |settings| Trainer::new(s.base.encoder(1).into(), &s.examples, &s.texts, settings, true);
+    let new =
+        |settings| Trainer::new(s.base.encoder(1).into(), &s.examples, &s.texts, settings, true).unwrap();
     let mut whole = new(settings());
     whole.run();
     for stop in [1, 5, whole.total() - 1] {
@@ -99,7 +101,8 @@ fn training_improves_the_ranking_of_the_training_queries() {
     };
     let untrained: Encoder = s.base.encoder(1).into();
     let mut trainer =
-        Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true);
+        Trainer::new(untrained.clone(), &s.examples, &s.texts, Settings { epochs: 10, ..settings() }, true)
+            .unwrap();
     let mut losses = Vec::new();
     while let Some(report) = trainer.next_step() {
         losses.push(report.loss);
@@ -128,7 +131,9 @@ fn a_transformers_run_depends_on_neither_threads_micro_batches_nor_stops() {
         transformer: Some(TransformerTraining { tokens, ..TransformerTraining::default() }),
         ..Settings::for_transformers()
     };
-    let new = |tokens, threads| Trainer::new(encoder.clone(), &s.examples, &texts, settings(tokens), threads);
+    let new = |tokens, threads| {
+        Trainer::new(encoder.clone(), &s.examples, &texts, settings(tokens), threads).unwrap()
+    };
     let steps = 6;
     let run = |trainer: &mut Trainer, n: usize| -> Vec<f64> {
         (0..n).map(|_| trainer.next_step().unwrap().loss).collect()

@@ -171,3 +171,47 @@ fn a_transformer_is_calibrated() {
     assert!(found["made"]["encoder"].as_str().unwrap().contains("xlm-roberta"));
     assert!(out.join("report.html").is_file());
 }
+
+#[test]
+fn lora_saves_the_whole_model_and_the_adapter_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mini, bert) = (mini(), fixture("bert"));
+    for (name, extra) in [("last", None), ("best", Some(["--eval-steps", "1"]))] {
+        let out = dir.path().join(name);
+        let out = out.to_str().unwrap();
+        let mut args =
+            vec!["train", &mini, "--encoder", &bert, "--tau", "2", "--langs", "en", "--epochs", "1"];
+        args.extend([
+            "--batch-size",
+            "16",
+            "--positives",
+            "1",
+            "--negatives",
+            "1",
+            "--out",
+            out,
+            "--lora-r",
+            "2",
+        ]);
+        args.extend(["--learning-rate", "0.01"]);
+        args.extend(extra.iter().flatten());
+        ok(&args);
+        let adapter = format!("{out}/adapter");
+        let diff: Value = serde_json::from_str(&ok(&["model", "diff", out, &adapter, "--json"])).unwrap();
+        assert!(diff.as_array().unwrap().iter().all(|t| t["largest"].as_f64().unwrap() < 1e-6));
+        let moved: Value = serde_json::from_str(&ok(&["model", "diff", &bert, out, "--json"])).unwrap();
+        let tensors: Vec<&str> = moved
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|t| t["largest"].as_f64().unwrap() > 0.0)
+            .map(|t| t["tensor"].as_str().unwrap())
+            .collect();
+        assert!(!tensors.is_empty() && tensors.iter().all(|t| t.contains("query") || t.contains("value")));
+    }
+    let wrong =
+        ["train", &mini, "--encoder", &bert, "--tau", "2", "--lora-r", "2", "--lora-targets", "nothing"];
+    let mut wrong = wrong.to_vec();
+    wrong.extend(["--out", "x"]);
+    fails(&wrong, 2, &["nothing", "attention.self.query"]);
+}

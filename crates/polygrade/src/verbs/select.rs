@@ -3,6 +3,7 @@
 use polygrade_data::{At, Error, Result, io};
 use polygrade_encoder::Encoder;
 use polygrade_encoder::checkpoint::Dtype;
+use polygrade_train::Trainer;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Clone)]
@@ -24,6 +25,9 @@ pub(crate) struct Best {
 }
 
 const NOTE: &str = "best.txt";
+
+/// The sub-folder of a model's folder with its adapters alone.
+pub(crate) const ADAPTER: &str = "adapter";
 
 impl Best {
     /// For the model that `out` will hold. `fresh`: of a run that starts now, not one that goes on.
@@ -52,10 +56,12 @@ impl Best {
     }
 
     /// Takes note of a measurement; true when it is time to stop.
-    pub(crate) fn see(&mut self, step: u64, value: f64, encoder: &Encoder) -> Result<bool> {
+    pub(crate) fn see(&mut self, step: u64, value: f64, trainer: &Trainer) -> Result<bool> {
         if self.found.is_none_or(|(best, _)| value > best) {
             self.remove()?;
-            encoder.save(&self.dir, "The best model so far of a training run.\n", Dtype::F32)?;
+            let card = "The best model so far of a training run.\n";
+            trainer.snapshot().save(&self.dir, card, Dtype::F32)?;
+            trainer.save_adapter(&self.dir.join(ADAPTER), card)?;
             io::write(&self.dir.join(NOTE), format!("{value:?} {step}\n").as_bytes())?;
             self.found = Some((value, step));
         }
@@ -66,6 +72,15 @@ impl Best {
     /// The best model and its step, where one was kept.
     pub(crate) fn take(&self) -> Result<Option<(Encoder, u64)>> {
         self.found.map(|(_, step)| Ok((Encoder::load(&self.dir)?, step))).transpose()
+    }
+
+    /// Moves the adapters of the best model into its new folder.
+    pub(crate) fn move_adapter(&self, to: &Path) -> Result<()> {
+        let from = self.dir.join(ADAPTER);
+        match from.exists() {
+            true => std::fs::rename(&from, to.join(ADAPTER)).map_err(|e| Error::io(&from, e)),
+            false => Ok(()),
+        }
     }
 
     /// Removes the folder.

@@ -1,7 +1,7 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
 use super::common::{Base, NewEncoder, langs};
-use super::select::{Best, Selection};
+use super::select::{ADAPTER, Best, Selection};
 use super::training::Training;
 use crate::ui::Ui;
 use polygrade_data::io::{self, AtomicDir};
@@ -154,7 +154,8 @@ impl Job<'_> {
                 "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
             return Err(Error::Usage(what.into()));
         }
-        let mut trainer = Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true);
+        let mut trainer =
+            Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true)?;
         let identity = trainer.identity().to_owned();
         if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
             ui.note(&format!("{} is there already", out.display()));
@@ -192,7 +193,7 @@ impl Job<'_> {
                         "--eval-steps needs judged queries in dev, and there are none in these languages";
                     return Err(Error::Usage(what.into()));
                 };
-                let stop = best.see(report.step, value, &encoder)?;
+                let stop = best.see(report.step, value, &trainer)?;
                 ui.note(&format!("step {}: nDCG@10 on dev {value:.4}", report.step));
                 if stop {
                     break;
@@ -206,9 +207,19 @@ impl Job<'_> {
             dir => dir.to_owned(),
         };
         let steps = trainer.done();
+        let new = AtomicDir::create(out)?;
         let (encoder, kept_step) = match best.take()? {
-            Some((encoder, step)) => (encoder, step),
-            None => (trainer.into_encoder(), steps),
+            Some((encoder, step)) => {
+                best.move_adapter(new.path())?;
+                (encoder, step)
+            }
+            None => {
+                trainer.save_adapter(
+                    &new.path().join(ADAPTER),
+                    "Adapters of the model in the folder above.\n",
+                )?;
+                (trainer.into_encoder(), steps)
+            }
         };
         if !encoder.is_finite() {
             return Err(Error::Usage(
@@ -217,7 +228,6 @@ impl Job<'_> {
         }
         let dev_ndcg_10 = dev(collection, texts, &*encoder, scenario, langs);
         let card = card(collection, scenario, langs, policies, settings, &started_from, dev_ndcg_10);
-        let new = AtomicDir::create(out)?;
         encoder.write_into(new.path(), &card, Dtype::F32)?;
         io::write(&new.path().join(RUN_FILE), identity.as_bytes())?;
         new.commit()?;

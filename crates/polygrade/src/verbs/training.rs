@@ -1,7 +1,7 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
 use polygrade_data::{Error, Result};
-use polygrade_encoder::{Encoder, TransformerTraining};
+use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
 use polygrade_train::Settings;
 
@@ -72,6 +72,16 @@ struct Transformer {
     /// The model is a running mean of the parameters with this decay, such as 0.99; 0: those of the last step
     #[arg(long, default_value_t = 0.0, value_name = "DECAY")]
     ema: f32,
+    /// Train adapters of this rank only (LoRA); the model is saved with them added, and they alone in its folder
+    /// adapter, as PEFT reads them
+    #[arg(long, value_name = "RANK")]
+    lora_r: Option<usize>,
+    /// Scale of the adapters: alpha over the rank [default: twice the rank]
+    #[arg(long, value_name = "ALPHA", requires = "lora_r")]
+    lora_alpha: Option<f32>,
+    /// Modules that get adapters, by the ends of their names [default: those of attention's queries and values]
+    #[arg(long, value_name = "NAMES", requires = "lora_r", value_delimiter = ',')]
+    lora_targets: Vec<String>,
 }
 
 impl Training {
@@ -106,6 +116,7 @@ impl Training {
                  the weights' rate and decay 0 or more, the warm-up in 0..1",
             );
         }
+        s.lora = self.transformer.lora(encoder);
         if let Some(t) = &mut s.transformer {
             let o = &self.transformer;
             if o.micro_batch_tokens == 0 || !(o.layer_decay > 0.0 && o.layer_decay <= 1.0) {
@@ -126,5 +137,18 @@ impl Training {
             t.ema = o.ema;
         }
         Ok(s)
+    }
+}
+
+impl Transformer {
+    fn lora(&self, encoder: &Encoder) -> Option<LoraSettings> {
+        let r = self.lora_r?;
+        let targets = match (self.lora_targets.is_empty(), encoder) {
+            (false, _) => self.lora_targets.clone(),
+            // ModernBERT keeps query, key and value in one matrix.
+            (true, Encoder::Transformer(e)) if e.architecture() == "modernbert" => vec!["Wqkv".into()],
+            (true, _) => vec!["query".into(), "value".into()],
+        };
+        Some(LoraSettings { r, alpha: self.lora_alpha.unwrap_or(2.0 * r as f32), targets })
     }
 }
