@@ -185,7 +185,7 @@ mod tests {
         let mut writer = VectorWriter::create(&path, 2).unwrap();
         writer.push(&["a".into(), "b".into()], &Matrix::new(2, vec![1.0, 2.0, 3.0, 4.0])).unwrap();
         assert!(!path.exists(), "a file that is not whole has another name");
-        writer.push(&["c".into()], &Matrix::new(2, vec![5.0, -6.5])).unwrap();
+        writer.push(&["c".into()], &Matrix::new(2, vec![5.0, 6.0])).unwrap();
         writer.finish().unwrap();
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
         let rows: Vec<String> = reader.get_row_iter(None).unwrap().map(|r| r.unwrap().to_string()).collect();
@@ -194,7 +194,7 @@ mod tests {
             [
                 "{id: \"a\", vector: [1.0, 2.0]}",
                 "{id: \"b\", vector: [3.0, 4.0]}",
-                "{id: \"c\", vector: [5.0, -6.5]}"
+                "{id: \"c\", vector: [5.0, 6.0]}"
             ]
         );
     }

@@ -60,7 +60,7 @@ fn exit_codes_say_whose_fault_it_is() {
     let missing = dir.path().join("none");
     let out = dir.path().join("out");
     fails(&["profile", str(&missing)], 1, &["does not exist"]);
-    fails(&["eval", str(&missing), mini], 1, &["no folder"]);
+    fails(&["eval", str(&missing), mini], 1, &["neither a folder nor the name of a model"]);
     fails(&["nonsense"], 2, &["nonsense"]);
     fails(&["train", mini, "--out", str(&out)], 2, &["--tau"]);
     fails(&["train", mini, "--tau", "x", "--out", str(&out)], 2, &["band"]);
