@@ -366,7 +366,7 @@ impl<D: Device> Lora<D> {
         let device = self.params.device();
         let values = (0..self.params.len())
             .map(|place| (self.key(place, "value"), device.read(self.params.value(place))));
-        let moments = self.optimizer.save().into_iter().map(|(place, kind, v)| (self.key(place, kind), v));
+        let moments = self.optimizer.save().map(|(place, kind, v)| (self.key(place, kind), v));
         let scale = ("lora.scale".to_owned(), vec![self.settings.scale()]);
         values.chain(moments).chain([scale]).collect()
     }

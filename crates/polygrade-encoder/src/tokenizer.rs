@@ -64,6 +64,10 @@ impl TextTokenizer {
         max_tokens: Option<usize>,
         lower_case: bool,
     ) -> Result<Self> {
+        if !path.is_file() {
+            let fix = "save it with the model: in Python, AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)";
+            return Err(Error::input(At::file(path), "is missing", fix));
+        }
         let mut tokenizer = TextTokenizer::load(path)?;
         let cut = max_tokens.map(|max_length| TruncationParams { max_length, ..TruncationParams::default() });
         tokenizer.inner.with_truncation(cut).map_err(|e| {

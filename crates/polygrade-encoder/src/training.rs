@@ -37,6 +37,11 @@ impl Learner {
                 return Ok(Learner::Static(Box::new(StaticLearner::new(*e, threads))));
             }
             (Encoder::Transformer(e), None) => TransformerLearner::new(*e, transformer.clone(), threads),
+            (Encoder::Transformer(e), Some(_)) if e.origin.is_none() => {
+                let what = "LoRA needs a base in a folder of its own, which the adapter names: save the model first, \
+                            then train on the saved folder";
+                return Err(Error::Usage(what.into()));
+            }
             (Encoder::Transformer(e), Some(lora)) => {
                 TransformerLearner::with_lora(*e, transformer.clone(), lora, threads)?
             }
@@ -105,8 +110,8 @@ impl Learner {
     /// Writes parameters and moments, with `notes` beside them, so that training can go on from here.
     pub fn save_state(&self, path: &Path, notes: &[(&str, String)]) -> Result<()> {
         match self {
-            Learner::Static(l) => training_state::save(path, l.state(), notes),
-            Learner::Transformer(l) => training_state::save(path, l.state(), notes),
+            Learner::Static(l) => training_state::save(path, || l.state(), notes),
+            Learner::Transformer(l) => training_state::save(path, || l.state(), notes),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Checkpoints of training: named vectors and notes in one safetensors file, written whole or not at all.
 
+use crate::checkpoint::{Dtype, TensorWriter};
 use polygrade_data::{At, Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -13,24 +15,20 @@ pub(crate) struct TrainingState {
     pub(crate) notes: HashMap<String, String>,
 }
 
-/// Writes a checkpoint.
-pub(crate) fn save<'a>(
+/// Writes a checkpoint of what `state` gives, which is asked twice: for the sizes first, then for the values, one at
+/// a time, so that no second copy of all is in memory.
+pub(crate) fn save<'a, I: Iterator<Item = (String, Cow<'a, [f32]>)>>(
     path: &Path,
-    vectors: impl IntoIterator<Item = (String, std::borrow::Cow<'a, [f32]>)>,
+    state: impl Fn() -> I,
     notes: &[(&str, String)],
 ) -> Result<()> {
-    let bytes: Vec<(String, Vec<u8>)> = vectors
-        .into_iter()
-        .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let internal = |e: safetensors::SafeTensorError| Error::Internal(format!("checkpoint: {e}"));
-    let mut views = Vec::new();
-    for (name, data) in &bytes {
-        views.push((name, TensorView::new(Dtype::F32, vec![data.len() / 4], data).map_err(internal)?));
+    let sizes = state().map(|(name, values)| (name, vec![values.len()])).collect();
+    let notes: Vec<(&str, &str)> = notes.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let mut writer = TensorWriter::create(path, sizes, Dtype::F32, &notes)?;
+    for (name, values) in state() {
+        writer.push(&name, &values)?;
     }
-    let notes = notes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-    let file = safetensors::serialize(views, Some(notes)).map_err(internal)?;
-    polygrade_data::io::write(path, &file)
+    writer.finish()
 }
 
 /// Reads a checkpoint.

@@ -260,9 +260,8 @@ impl<D: Device> TransformerLearner<D> {
         let rate_of = |place: usize| match slots.get(place) {
             None => rate,
             Some((slot, _)) => {
-                let below_top = (layers + 1).saturating_sub(slot.depth(layers).max(1).min(layers + 1));
-                let below_top = if slot.depth(layers) == 0 { layers + 1 } else { below_top };
-                rate * decay.powi(below_top as i32)
+                // The highest layer, and what stands above it, learn at the full rate.
+                rate * decay.powi(layers.saturating_sub(slot.depth(layers)) as i32)
             }
         };
         let params = &mut self.encoder.params;
@@ -331,7 +330,7 @@ impl<D: Device> TransformerLearner<D> {
             .map(|place| (format!("{place}.value"), Cow::Owned(params.device().read(params.value(place)))));
         let means = self.means.iter().enumerate();
         let means = means.map(|(place, m)| (format!("{place}.mean"), Cow::Owned(params.device().read(m))));
-        let moments = self.optimizer.save().into_iter();
+        let moments = self.optimizer.save();
         let moments = moments.map(|(place, kind, v)| (format!("{place}.{kind}"), Cow::Owned(v)));
         let adapters = self.lora.iter().flat_map(Lora::state).map(|(name, v)| (name, Cow::Owned(v)));
         values.chain(means).chain(moments).chain(adapters)
@@ -402,7 +401,8 @@ impl<D: Device> TransformerEncoder<D> {
             }
         }
         for (i, dense) in self.head.dense.iter().enumerate() {
-            if let Some(place) = dense.place_of(name.strip_prefix(&format!("{}_Dense.", i + 2))?) {
+            let own = name.strip_prefix(&format!("{}_Dense.", i + 2));
+            if let Some(place) = own.and_then(|own| dense.place_of(own)) {
                 let size = self.params.shape(place).iter().product();
                 return Some((place, 0..size));
             }

@@ -324,27 +324,28 @@ impl<D: Device> Optimizer<D> {
         }
     }
 
-    /// The memory as named vectors, to save: (place, kind, values).
-    pub fn save(&self) -> Vec<(usize, &'static str, Vec<f32>)> {
-        let mut out = Vec::new();
-        for (place, memory) in self.memory.iter().enumerate() {
-            let mut push = |kind, values| out.push((place, kind, values));
-            match memory {
-                Memory::None => {}
-                Memory::Dense { first, second } => {
-                    push("first", self.device.read(first));
-                    push("second", self.device.read(second));
-                }
-                Memory::Rows { rows, slots, first, second } => {
-                    // As bits: row numbers above 2²⁴ are not whole in f32.
-                    push("rows", rows.iter().map(|r| f32::from_bits(*r)).collect());
-                    push("slots", slots.iter().map(|r| f32::from_bits(*r)).collect());
-                    push("first", self.device.read(first));
-                    push("second", self.device.read(second));
-                }
-            }
+    /// The memory as named vectors, to save: (place, kind, values). One is copied at a time.
+    pub fn save(&self) -> impl Iterator<Item = (usize, &'static str, Vec<f32>)> + '_ {
+        self.memory.iter().enumerate().flat_map(move |(place, memory)| {
+            let kinds: &'static [&'static str] = match memory {
+                Memory::None => &[],
+                Memory::Dense { .. } => &["first", "second"],
+                Memory::Rows { .. } => &["rows", "slots", "first", "second"],
+            };
+            kinds.iter().map(move |kind| (place, *kind, self.vector(memory, kind)))
+        })
+    }
+
+    fn vector(&self, memory: &Memory<D>, kind: &str) -> Vec<f32> {
+        // As bits: row numbers above 2²⁴ are not whole in f32.
+        let bits = |numbers: &[u32]| numbers.iter().map(|r| f32::from_bits(*r)).collect();
+        match (memory, kind) {
+            (Memory::Rows { rows, .. }, "rows") => bits(rows),
+            (Memory::Rows { slots, .. }, "slots") => bits(slots),
+            (Memory::Dense { first, .. } | Memory::Rows { first, .. }, "first") => self.device.read(first),
+            (Memory::Dense { second, .. } | Memory::Rows { second, .. }, _) => self.device.read(second),
+            (Memory::None, _) => Vec::new(),
         }
-        out
     }
 
     /// Takes back what [`Optimizer::save`] gave, asking `find` for each; false where something does not fit.

@@ -1,7 +1,7 @@
 //! What several verbs take or do.
 
 use polygrade_data::{Collection, Error, Lang, Result, Split};
-use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, TokenWeights, hub};
+use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, Prompts, TokenWeights, hub};
 use polygrade_nn::device::Precision;
 use std::collections::{BTreeSet, HashMap};
 
@@ -119,13 +119,30 @@ pub(crate) struct ModelOptions {
 impl ModelOptions {
     /// Loads the model that a folder or a name on the hub names.
     pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
-        let mut encoder = Encoder::load(&hub::resolve(model)?)?;
+        // Downloads take minutes: each file is named when it begins.
+        let mut last = String::new();
+        let folder = hub::Hub::from_env().resolve(model, &mut |file, _, size| {
+            if file != last {
+                let size = size.map_or(String::new(), |n| format!(", {} MiB", n >> 20));
+                eprintln!("fetching {file}{size}");
+                last = file.to_owned();
+            }
+        })?;
+        let mut encoder = Encoder::load(&folder)?;
         let mut prompts = encoder.prompts().clone();
         if let Some(text) = &self.query_prompt {
             prompts.query.clone_from(text);
         }
         if let Some(text) = &self.passage_prompt {
             prompts.passage.clone_from(text);
+        }
+        if let Encoder::Transformer(e) = &encoder
+            && !e.modules().include_prompt
+            && prompts != Prompts::default()
+        {
+            let what =
+                "the model pools without the tokens of its prompt (include_prompt), which is not computed";
+            return Err(Error::Usage(what.into()));
         }
         encoder.set_prompts(prompts);
         if let Some(n) = self.truncate_dim {

@@ -82,9 +82,12 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     json_lines(&args.input, &mut sink, |sink, _, raw: RawText| sink.push(raw))?;
     let (rows, encoded, rate) = sink.finish()?;
     bar.finish_and_clear();
+    // Parquet holds the ids; shards have them beside each file.
+    let parquet = args.out.extension().is_some_and(|e| e == "parquet");
+    let ids = (!parquet && args.shard_size.is_none()).then(|| ids_path(&args.out).display().to_string());
     let value = json!({
         "out": args.out.display().to_string(),
-        "ids": ids_path(&args.out).display().to_string(),
+        "ids": ids,
         "rows": rows,
         "encoded": encoded,
         "dim": encoder.dim(),

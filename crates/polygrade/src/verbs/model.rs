@@ -78,10 +78,12 @@ struct Info {
     normalizes: bool,
     query_prompt: String,
     passage_prompt: String,
-    /// MiB that encoding takes: parameters and the buffers of one chunk.
+    /// MiB that encoding takes: parameters, the layers' once more as they are arranged for products, and the buffers
+    /// of one chunk.
     memory_to_run_mib: f64,
-    /// MiB that training takes with full micro-batches: parameters, gradients, moments and activations. Moments of
-    /// the token table grow with the tokens met; here all of them are counted.
+    /// MiB that training takes with full micro-batches: the model it starts from, parameters, gradients, moments and
+    /// activations. Gradients and moments of the token table grow with the tokens met; here all are counted. A
+    /// running mean (`--ema`) and measuring on dev (`--eval-steps`) take the parameters once more each.
     memory_to_train_mib: f64,
     fingerprint: String,
 }
@@ -145,8 +147,9 @@ fn describe(e: &TransformerEncoder, out: &mut Info) {
         format!("{} → {}, {:?}", d.in_features, d.out_features, d.activation)
     };
     out.dense = e.modules().dense.iter().map(dense).collect();
-    out.memory_to_run_mib = mib(out.parameters + e.run_floats());
-    out.memory_to_train_mib = mib(4 * out.parameters + e.train_floats());
+    let layers = out.parameters - out.token_parameters;
+    out.memory_to_run_mib = mib(out.parameters + layers + e.run_floats());
+    out.memory_to_train_mib = mib(5 * out.parameters + e.train_floats());
 }
 
 fn text(i: &Info) -> String {

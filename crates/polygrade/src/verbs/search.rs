@@ -46,13 +46,23 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     encoder.normalize();
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
-    let texts: Vec<_> = collection.passages.iter().map(|p| p.full_text()).collect();
+    if let polygrade_encoder::Encoder::Transformer(e) = &mut encoder {
+        // Single queries come later, for each of which the weights would be arranged again.
+        e.prepare(polygrade_nn::device::Precision::F32);
+    }
+    let wanted = |i: &Index| langs.contains(&collection.passages[*i as usize].lang);
+    let inside: Vec<Index> = (0..collection.passages.len() as Index).filter(wanted).collect();
+    let texts: Vec<_> = inside.iter().map(|&i| collection.passages[i as usize].full_text()).collect();
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    let vectors = encoder.encode(&texts, TextKind::Passage)?;
+    let some = encoder.encode(&texts, TextKind::Passage)?;
+    let mut vectors = polygrade_nn::Matrix::zeros(collection.passages.len(), some.cols);
+    inside
+        .iter()
+        .enumerate()
+        .for_each(|(row, &i)| vectors.row_mut(i as usize).copy_from_slice(some.row(row)));
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);
-    let wanted = |i: &Index| langs.contains(&collection.passages[*i as usize].lang);
-    let pool = exact::Pool::new((0..collection.passages.len() as Index).filter(wanted).collect(), &vectors);
+    let pool = exact::Pool::new(inside, &vectors);
 
     let graded: Vec<_> = Split::ALL.iter().map(|s| collection.graded(*s)).collect();
 

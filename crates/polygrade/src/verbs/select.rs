@@ -6,7 +6,7 @@ use polygrade_encoder::checkpoint::Dtype;
 use polygrade_train::Trainer;
 use std::path::{Path, PathBuf};
 
-#[derive(clap::Args, Clone)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Selection {
     /// Measure nDCG@10 on dev every so many steps, and keep the best model; 0: keep the last
     #[arg(long, default_value_t = 0, value_name = "STEPS")]
@@ -65,7 +65,8 @@ impl Best {
             io::write(&self.dir.join(NOTE), format!("{value:?} {step}\n").as_bytes())?;
             self.found = Some((value, step));
         }
-        let since = self.found.map_or(0, |(_, at)| (step - at) / self.selection.eval_steps.max(1));
+        let since =
+            self.found.map_or(0, |(_, at)| step.saturating_sub(at) / self.selection.eval_steps.max(1));
         Ok(self.selection.patience > 0 && since >= self.selection.patience)
     }
 

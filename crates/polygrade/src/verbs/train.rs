@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Folder of the model; with --scenario monolingual one folder a language in it
     #[arg(long)]
     out: PathBuf,
-    /// `static` for a new one, or the folder of a model to go on from
+    /// `static` for a new one, or a model to go on from: its folder, or its name on the Hugging Face hub
     #[arg(long, default_value = "static")]
     encoder: String,
     /// Threshold: grades at or above it are positives; or a band LO:HI
@@ -156,7 +156,7 @@ impl Job<'_> {
         }
         let mut trainer =
             Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true)?;
-        let identity = trainer.identity().to_owned();
+        let identity = format!("{}, {:?}", trainer.identity(), args.selection);
         if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
             ui.note(&format!("{} is there already", out.display()));
             return Ok(None);
@@ -227,7 +227,15 @@ impl Job<'_> {
             ));
         }
         let dev_ndcg_10 = dev(collection, texts, &*encoder, scenario, langs);
-        let card = card(collection, scenario, langs, policies, settings, &started_from, dev_ndcg_10);
+        let card = card(
+            collection,
+            scenario,
+            langs,
+            policies,
+            settings,
+            (encoder.kind(), &started_from),
+            dev_ndcg_10,
+        );
         encoder.write_into(new.path(), &card, Dtype::F32)?;
         io::write(&new.path().join(RUN_FILE), identity.as_bytes())?;
         new.commit()?;
@@ -285,16 +293,20 @@ fn card(
     langs: &[Lang],
     policies: &LabelPolicies,
     settings: &Settings,
-    encoder: &str,
+    (kind, encoder): (&str, &str),
     dev: Option<f64>,
 ) -> String {
+    let (kind, title) = match kind {
+        "static" => ("static-embeddings", "Static encoder".to_owned()),
+        kind => (kind, format!("{kind} encoder")),
+    };
     let tags: Vec<&str> = langs.iter().map(Lang::as_str).collect();
     let policy = policies.to_toml("").unwrap_or_default();
     let dev = dev.map_or("not measured".into(), |d| format!("{d:.4}"));
     let meta = &collection.meta;
     format!(
         "---\nlanguage: [{}]\nlicense: other\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n\
-         tags: [sentence-transformers, static-embeddings, polygrade]\n---\n\n# Static encoder trained on {}\n\n\
+         tags: [sentence-transformers, {kind}, polygrade]\n---\n\n# {title} trained on {}\n\n\
          Made by polygrade {}. Scenario: {}. Languages: {}.\n\nData: {} ({}), licence {}.\n\n\
          nDCG@10 on dev: {dev} (graded, linear gains{}).\n\n## Label policy\n\n```toml\n{policy}```\n\n\
          ## Settings\n\nTraining started from: {encoder}.\n\n```text\n{settings:#?}\n```\n\n## Use\n\n```sh\npolygrade search MODEL COLLECTION \"a query\"\n```\n\n\

@@ -128,6 +128,16 @@ impl Training {
             if !(o.clip.is_finite() && o.clip >= 0.0) {
                 return fault("--clip must be 0 or more");
             }
+            if let Encoder::Transformer(e) = encoder
+                && o.freeze > e.spec().layers.len()
+            {
+                let what = format!(
+                    "--freeze {} would leave nothing to train: 0 to {}",
+                    o.freeze,
+                    e.spec().layers.len()
+                );
+                return Err(Error::Usage(what));
+            }
             t.tokens = o.micro_batch_tokens;
             t.dropout = !o.no_dropout;
             t.freeze = o.freeze;
