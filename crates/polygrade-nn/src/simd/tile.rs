@@ -83,6 +83,9 @@ mod x86 {
     use super::{COLS, Rows};
     use std::arch::x86_64::*;
 
+    /// Rows of the panel that are fetched before they are needed.
+    const AHEAD: usize = 12;
+
     /// # Safety
     /// AVX-512 F is there, and the sizes are those that [`super::f32`] asserts.
     #[allow(unsafe_code)]
@@ -114,10 +117,19 @@ mod x86 {
         add: bool,
     ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; N];
-        // SAFETY: every offset lies inside what `super::f32` asserts.
+        // SAFETY: every offset lies inside what `super::f32` asserts; a prefetch may name any address.
         unsafe {
             let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
+            // Outputs are far apart and not read before the end: fetched while the sums are made.
+            for i in 0..N {
+                let o = out.as_ptr().add(i * stride);
+                _mm_prefetch(o.cast(), _MM_HINT_T0);
+                _mm_prefetch(o.add(16).cast(), _MM_HINT_T0);
+            }
             for _ in 0..k {
+                let ahead = b.wrapping_add(AHEAD * COLS);
+                _mm_prefetch(ahead.cast(), _MM_HINT_T0);
+                _mm_prefetch(ahead.wrapping_add(16).cast(), _MM_HINT_T0);
                 let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
                 for (i, s) in sums.iter_mut().enumerate() {
                     let v = _mm512_set1_ps(*x.add(i * a.row));
