@@ -27,6 +27,8 @@ use std::path::Path;
 pub struct TransformerTraining {
     /// Tokens of a micro-batch; larger batches are cut. One text is never cut.
     pub tokens: usize,
+    /// Whether layers keep only what goes into them and are run again in backward.
+    pub recompute: bool,
     /// Whether dropout is on, with the model's own probabilities.
     pub dropout: bool,
     /// Lowest layers that are not trained: 0 none, 1 the embeddings, 2 the first layer as well …
@@ -48,6 +50,7 @@ impl Default for TransformerTraining {
     fn default() -> Self {
         TransformerTraining {
             tokens: 16_384,
+            recompute: false,
             dropout: true,
             freeze: 0,
             layer_decay: 1.0,
@@ -180,7 +183,8 @@ impl<D: Device> TransformerLearner<D> {
     pub fn forward(&mut self, texts: &Bags, step: u64) -> &Matrix {
         self.step = step;
         let key = polygrade_nn::rng::CounterRng::new(self.settings.seed).fork(step).bits(0);
-        self.mode = Mode::Training { dropout: self.settings.dropout.then_some(key) };
+        let recompute = self.settings.recompute;
+        self.mode = Mode::Training { dropout: self.settings.dropout.then_some(key), recompute };
         self.micro = micro_batches(texts, self.settings.tokens);
         let mut out = Matrix { cols: self.encoder.dim(), data: Vec::new() };
         for range in self.micro.clone() {

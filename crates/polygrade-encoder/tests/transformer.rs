@@ -130,10 +130,11 @@ fn gradients_equal_those_of_pytorch() {
         let encoder = case.load();
         let (texts, queries) = case.batch(&case.bags(&encoder), &case.about["gradient"]);
         let temperature = case.about["gradient"]["temperature"].as_f64().unwrap();
-        let mut recorded = None;
-        // In one pass; and by GradCache, in micro-batches of a few texts.
-        for tokens in [1 << 20, 50] {
-            let settings = TransformerTraining { dropout: false, tokens, ..TransformerTraining::default() };
+        let mut recorded: Option<Vec<f32>> = None;
+        // In one pass; with layers run again; and by GradCache, in micro-batches of a few texts.
+        for (tokens, recompute) in [(1 << 20, false), (1 << 20, true), (50, false)] {
+            let settings =
+                TransformerTraining { dropout: false, tokens, recompute, ..TransformerTraining::default() };
             // The recorded loss is over unit vectors.
             let mut unit = encoder.clone();
             unit.normalize();
@@ -164,6 +165,7 @@ fn gradients_equal_those_of_pytorch() {
                 all.extend_from_slice(got);
             }
             let first = recorded.get_or_insert_with(|| all.clone());
+            assert!(!recompute || *first == all, "{name}: layers run again give the same bits");
             let far = furthest(first, &all);
             let scale = all.iter().map(|w| w.abs()).fold(0.0f32, f32::max);
             assert!(far <= 1e-6 * scale.max(1.0), "{name}: micro-batches differ by {far}");

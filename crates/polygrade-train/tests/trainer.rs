@@ -147,6 +147,12 @@ fn a_transformers_run_depends_on_neither_threads_micro_batches_nor_stops() {
     assert_eq!(run(&mut single, steps), losses);
     assert_eq!(parameters(single.encoder()), parameters(whole.encoder()));
 
+    // Layers run again in backward drop what they dropped before.
+    let mut again = settings(1 << 20);
+    again.transformer.as_mut().unwrap().recompute = true;
+    let mut again = Trainer::new(encoder.clone(), &s.examples, &texts, again, true).unwrap();
+    assert_eq!(run(&mut again, 3), losses[..3]);
+
     // Micro-batches sum in another order; but what is dropped is the same, so the run is as good as equal.
     let mut cached = new(600, true);
     for (a, b) in run(&mut cached, steps).iter().zip(&losses) {

@@ -53,6 +53,9 @@ struct Transformer {
     /// Tokens of a micro-batch; a larger batch is cut by GradCache, with the same gradients
     #[arg(long, default_value_t = TransformerTraining::default().tokens, value_name = "N")]
     micro_batch_tokens: usize,
+    /// Keep only what goes into each layer, and run layers again in backward: less memory, a third more time
+    #[arg(long)]
+    recompute: bool,
     /// Switch the model's own dropout off
     #[arg(long)]
     no_dropout: bool,
@@ -139,6 +142,7 @@ impl Training {
                 return Err(Error::Usage(what));
             }
             t.tokens = o.micro_batch_tokens;
+            t.recompute = o.recompute;
             t.dropout = !o.no_dropout;
             t.freeze = o.freeze;
             t.layer_decay = o.layer_decay;
