@@ -273,7 +273,7 @@ impl<D: Device> Lora<D> {
             frozen.push(copy);
         }
         let grads = Grads::new(&params, |_| true, &[]);
-        let optimizer = Optimizer::new(&params, &grads);
+        let optimizer = Optimizer::new(&params, &grads, false);
         let base = encoder.origin.clone();
         Ok(Lora { settings: settings.clone(), base, joined, frozen, params, grads, optimizer })
     }

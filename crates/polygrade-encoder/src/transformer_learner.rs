@@ -29,6 +29,8 @@ pub struct TransformerTraining {
     pub tokens: usize,
     /// Whether layers keep only what goes into them and are run again in backward.
     pub recompute: bool,
+    /// Whether AdamW's moments are kept in bfloat16 (but for the token table, of which only some rows have any).
+    pub half_moments: bool,
     /// Whether dropout is on, with the model's own probabilities.
     pub dropout: bool,
     /// Lowest layers that are not trained: 0 none, 1 the embeddings, 2 the first layer as well …
@@ -51,6 +53,7 @@ impl Default for TransformerTraining {
         TransformerTraining {
             tokens: 16_384,
             recompute: false,
+            half_moments: false,
             dropout: true,
             freeze: 0,
             layer_decay: 1.0,
@@ -125,8 +128,8 @@ impl<D: Device> TransformerLearner<D> {
         let grads = Grads::new(&encoder.params, trained, &[0]);
         let optimizer = match &lora {
             // The parameters move by their adapters alone.
-            Some(_) => Optimizer::new(&encoder.params, &Grads::new(&encoder.params, |_| false, &[])),
-            None => Optimizer::new(&encoder.params, &grads),
+            Some(_) => Optimizer::new(&encoder.params, &Grads::new(&encoder.params, |_| false, &[]), false),
+            None => Optimizer::new(&encoder.params, &grads, settings.half_moments),
         };
         let copy = |place: usize| {
             let mut mean = encoder.params.device().floats(&[]);

@@ -152,6 +152,8 @@ pub trait Device: Clone + Send + Sync {
     type Batch: Send + Sync;
     /// Weights of a linear layer, arranged for products.
     type Prepared: Send + Sync;
+    /// A buffer of bfloat16.
+    type Halves: Send + Sync;
 
     /// The same device, whose kernels run on all threads or one. Buffers of both fit both.
     fn with_threads(&self, threads: bool) -> Self;
@@ -334,6 +336,23 @@ pub trait Device: Clone + Send + Sync {
         grad: &Self::Floats,
         moments: (&mut Self::Floats, &mut Self::Floats),
         rates: Rates,
+    );
+    /// `len` zeros in bfloat16.
+    fn halves(&self, len: usize) -> Self::Halves;
+    /// The values of a buffer of bfloat16.
+    fn read_halves(&self, halves: &Self::Halves) -> Vec<f32>;
+    /// Overwrites a buffer of bfloat16 with values that fit it exactly; it takes their number.
+    fn write_halves(&self, halves: &mut Self::Halves, values: &[f32]);
+    /// [`Device::adamw`] with moments in bfloat16. They are rounded up or down by chance, in proportion to how near
+    /// each is: always to the nearest, a second moment would stand still, whose steps are smaller than half of a
+    /// place. `key` is that of the step and the tensor.
+    fn adamw_halves(
+        &self,
+        weights: &mut Self::Floats,
+        grad: &Self::Floats,
+        moments: (&mut Self::Halves, &mut Self::Halves),
+        rates: Rates,
+        key: u32,
     );
     /// The same on single rows: row `rows[i]` of the table has its moments in row `slots[i]`, and row `grads[i]`
     /// of `grad` where that is not `u32::MAX` (no gradient).

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019) on whole tensors and on single rows, and learning-rate schedules.
 
 use crate::Matrix;
+use crate::cpu::rows::scramble;
 use crate::simd::vectorized;
 use rayon::prelude::*;
 
@@ -130,6 +131,55 @@ vectorized! {
     }
 }
 
+impl Rates {
+    /// [`Rates::update`] with moments in bfloat16, rounded by chance; `key` and `from`, the place of the first value in
+    /// its tensor, decide how.
+    pub(crate) fn update_halves(
+        &self,
+        w: &mut [f32],
+        g: &[f32],
+        (m, v): (&mut [u16], &mut [u16]),
+        key: u32,
+        from: u32,
+    ) {
+        adamw_halves(w, g, m, v, *self, key, from);
+    }
+}
+
+vectorized! {
+    fn adamw_halves(
+        w: &mut [f32],
+        g: &[f32],
+        m: &mut [u16],
+        v: &mut [u16],
+        r: Rates,
+        key: u32,
+        from: u32,
+    ) {
+        let AdamW { beta1, beta2, eps, .. } = r.adam;
+        for (i, (((w, g), m), v)) in w.iter_mut().zip(g).zip(m).zip(v).enumerate() {
+            let first = beta1 * widen(*m) + (1.0 - beta1) * g;
+            let second = beta2 * widen(*v) + (1.0 - beta2) * g * g;
+            *w = *w * r.keep - r.rate * first / (second.sqrt() * r.root + eps);
+            let bits = scramble(from.wrapping_add(i as u32).wrapping_mul(0x9e37_79b9) ^ key);
+            *m = narrow(first, bits & 0xffff);
+            *v = narrow(second, bits >> 16);
+        }
+    }
+}
+
+/// A bfloat16 as `f32`.
+#[inline(always)]
+pub(crate) fn widen(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The bfloat16 above or below; `chance` in 0..2¹⁶ is added to what is cut off.
+#[inline(always)]
+fn narrow(x: f32, chance: u32) -> u16 {
+    (x.to_bits().wrapping_add(chance) >> 16) as u16
+}
+
 vectorized! {
     fn coast(w: &mut [f32], m: &mut [f32], v: &mut [f32], r: Rates) {
         let AdamW { beta1, beta2, eps, .. } = r.adam;
@@ -215,6 +265,29 @@ mod tests {
         assert_eq!(sparse, dense);
         assert_eq!(ms, md);
         assert_eq!(sparse.row(1), start.row(1));
+    }
+
+    #[test]
+    fn moments_in_bfloat16_follow_those_in_f32() {
+        let adam = AdamW { weight_decay: 0.01, ..AdamW::default() };
+        let rng = crate::rng::CounterRng::new(5);
+        let n = 4000;
+        let mut w: Vec<f32> = (0..n).map(|i| rng.normal(i) as f32).collect();
+        let (mut exact, mut moments) = (w.clone(), Moments::new(n as usize));
+        let (mut m, mut v) = (vec![0u16; n as usize], vec![0u16; n as usize]);
+        for step in 1..=1500u64 {
+            // Gradients about a mean, whose second moment settles at 1.25.
+            let g: Vec<f32> = (0..n).map(|i| 0.5 + rng.fork(step).normal(i) as f32).collect();
+            let rates = adam.rates(1e-3, step);
+            rates.update_halves(&mut w, &g, (&mut m, &mut v), step as u32, 0);
+            rates.update(&mut exact, Some(&g), &mut moments.first, &mut moments.second);
+        }
+        let mean = |x: &mut dyn Iterator<Item = f32>| x.map(f64::from).sum::<f64>() / n as f64;
+        let second = (mean(&mut v.iter().map(|v| widen(*v))), mean(&mut moments.second.iter().copied()));
+        assert!((second.0 / second.1 - 1.0).abs() < 0.01, "{second:?}: rounding has no bias");
+        let apart = mean(&mut w.iter().zip(&exact).map(|(a, b)| (a - b).abs()));
+        let moved = mean(&mut exact.iter().zip(0..).map(|(w, i)| (w - rng.normal(i) as f32).abs()));
+        assert!(apart < 0.02 * moved, "{apart} apart after moving {moved}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::device::{Device, Precision};
 use crate::optim::AdamW;
+use crate::rng::CounterRng;
 
 /// The parameters of a network.
 pub struct Params<D: Device> {
@@ -249,6 +250,11 @@ enum Memory<D: Device> {
         first: D::Floats,
         second: D::Floats,
     },
+    /// The same in bfloat16.
+    Halves {
+        first: D::Halves,
+        second: D::Halves,
+    },
     /// Of the rows that ever had a gradient; `slots[i]` is the place of the moments of `rows[i]`, which ascend.
     Rows {
         rows: Vec<u32>,
@@ -266,8 +272,8 @@ pub struct Optimizer<D: Device> {
 }
 
 impl<D: Device> Optimizer<D> {
-    /// Empty memory for what `grads` trains.
-    pub fn new(params: &Params<D>, grads: &Grads<D>) -> Self {
+    /// Empty memory for what `grads` trains. With `halves`, that of dense parameters is kept in bfloat16.
+    pub fn new(params: &Params<D>, grads: &Grads<D>, halves: bool) -> Self {
         let device = params.device().clone();
         let memory = grads.grads.iter().enumerate().map(|(place, grad)| match grad {
             Grad::Frozen => Memory::None,
@@ -278,7 +284,10 @@ impl<D: Device> Optimizer<D> {
                     device.zero(&mut f, n);
                     f
                 };
-                Memory::Dense { first: zeros(), second: zeros() }
+                match halves {
+                    true => Memory::Halves { first: device.halves(n), second: device.halves(n) },
+                    false => Memory::Dense { first: zeros(), second: zeros() },
+                }
             }
             Grad::Rows(..) => {
                 let f = || device.floats(&[]);
@@ -305,6 +314,10 @@ impl<D: Device> Optimizer<D> {
                 (Memory::Dense { first, second }, Grad::Dense(grad)) => {
                     self.device.adamw(params.value_mut(place), grad, (first, second), rates);
                 }
+                (Memory::Halves { first, second }, Grad::Dense(grad)) => {
+                    let key = CounterRng::new(step).bits(place as u64) as u32;
+                    self.device.adamw_halves(params.value_mut(place), grad, (first, second), rates, key);
+                }
                 (Memory::Rows { rows, slots, first, second }, Grad::Rows(touched, grad)) => {
                     let (vocab, width) = (params.shape(place)[0], params.shape(place)[1]);
                     grow(&self.device, rows, slots, (first, second), touched, width);
@@ -329,7 +342,7 @@ impl<D: Device> Optimizer<D> {
         self.memory.iter().enumerate().flat_map(move |(place, memory)| {
             let kinds: &'static [&'static str] = match memory {
                 Memory::None => &[],
-                Memory::Dense { .. } => &["first", "second"],
+                Memory::Dense { .. } | Memory::Halves { .. } => &["first", "second"],
                 Memory::Rows { .. } => &["rows", "slots", "first", "second"],
             };
             kinds.iter().map(move |kind| (place, *kind, self.vector(memory, kind)))
@@ -344,6 +357,8 @@ impl<D: Device> Optimizer<D> {
             (Memory::Rows { slots, .. }, "slots") => bits(slots),
             (Memory::Dense { first, .. } | Memory::Rows { first, .. }, "first") => self.device.read(first),
             (Memory::Dense { second, .. } | Memory::Rows { second, .. }, _) => self.device.read(second),
+            (Memory::Halves { first, .. }, "first") => self.device.read_halves(first),
+            (Memory::Halves { second, .. }, _) => self.device.read_halves(second),
             (Memory::None, _) => Vec::new(),
         }
     }
@@ -360,6 +375,15 @@ impl<D: Device> Optimizer<D> {
                             return false;
                         }
                         self.device.write(to, &values);
+                    }
+                }
+                Memory::Halves { first, second } => {
+                    for (kind, to) in [("first", first), ("second", second)] {
+                        let Some(values) = find(place, kind) else { return false };
+                        if values.len() != self.device.read_halves(to).len() {
+                            return false;
+                        }
+                        self.device.write_halves(to, &values);
                     }
                 }
                 Memory::Rows { rows, slots, first, second } => {

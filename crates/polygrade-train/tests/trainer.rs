@@ -153,6 +153,26 @@ fn a_transformers_run_depends_on_neither_threads_micro_batches_nor_stops() {
     let mut again = Trainer::new(encoder.clone(), &s.examples, &texts, again, true).unwrap();
     assert_eq!(run(&mut again, 3), losses[..3]);
 
+    // With moments in bfloat16, stopped and gone on as well.
+    let halves = || {
+        let mut s = settings(1 << 20);
+        s.transformer.as_mut().unwrap().half_moments = true;
+        s
+    };
+    let new_halves = || Trainer::new(encoder.clone(), &s.examples, &texts, halves(), true).unwrap();
+    let (mut one, mut two) = (new_halves(), new_halves());
+    let rounded = run(&mut one, 4);
+    for (a, b) in rounded.iter().zip(&losses) {
+        assert!((a - b).abs() < 0.02 * b, "{a} {b}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    run(&mut two, 2);
+    two.save_checkpoint(&dir.path().join("halves")).unwrap();
+    let mut two = new_halves();
+    two.resume(&dir.path().join("halves")).unwrap();
+    assert_eq!(run(&mut two, 2), rounded[2..]);
+    assert_eq!(parameters(two.encoder()), parameters(one.encoder()));
+
     // Micro-batches sum in another order; but what is dropped is the same, so the run is as good as equal.
     let mut cached = new(600, true);
     for (a, b) in run(&mut cached, steps).iter().zip(&losses) {

@@ -12,10 +12,10 @@ use crate::bag::Bags;
 use crate::device::{
     Activation, AttentionShape, Device, Dropout, Finish, Norm, Pooling, Precision, Tables, Weight,
 };
-use crate::optim::Rates;
+use crate::optim::{Rates, widen};
 use crate::rng::CounterRng;
-use crate::simd::Floats;
 use crate::simd::tile::Rows;
+use crate::simd::{Buffer, Floats};
 pub use prepared::Prepared;
 use product::{Outputs, Panels, by_blocks, product, product_transposed};
 use rayon::prelude::*;
@@ -188,6 +188,7 @@ impl Device for Cpu {
     type Floats = Floats;
     type Batch = CpuBatch;
     type Prepared = Prepared;
+    type Halves = Buffer<u16>;
 
     fn with_threads(&self, threads: bool) -> Self {
         Cpu::new(threads)
@@ -656,6 +657,44 @@ impl Device for Cpu {
             let grad = &grad[from..from + w.len()];
             rates.update(w, Some(grad), m, v);
         });
+    }
+
+    fn halves(&self, len: usize) -> Buffer<u16> {
+        Buffer::zeros(len)
+    }
+
+    fn read_halves(&self, halves: &Buffer<u16>) -> Vec<f32> {
+        halves.iter().map(|h| widen(*h)).collect()
+    }
+
+    fn write_halves(&self, halves: &mut Buffer<u16>, values: &[f32]) {
+        halves.resize(values.len());
+        halves.iter_mut().zip(values).for_each(|(h, v)| *h = (v.to_bits() >> 16) as u16);
+    }
+
+    fn adamw_halves(
+        &self,
+        weights: &mut Floats,
+        grad: &Floats,
+        (first, second): (&mut Buffer<u16>, &mut Buffer<u16>),
+        rates: Rates,
+        key: u32,
+    ) {
+        const PART: usize = 1 << 14;
+        type Part<'a> = ((&'a mut [f32], &'a mut [u16]), &'a mut [u16]);
+        let one = |(i, ((w, m), v)): (usize, Part)| {
+            let from = i * PART;
+            rates.update_halves(w, &grad[from..from + w.len()], (m, v), key, from as u32);
+        };
+        if self.threads {
+            let moments = first.par_chunks_mut(PART).zip(second.par_chunks_mut(PART));
+            let all = weights.par_chunks_mut(PART).zip(moments).map(|(w, (m, v))| ((w, m), v));
+            all.enumerate().for_each(one);
+        } else {
+            let moments = first.chunks_mut(PART).zip(second.chunks_mut(PART));
+            let all = weights.chunks_mut(PART).zip(moments).map(|(w, (m, v))| ((w, m), v));
+            all.enumerate().for_each(one);
+        }
     }
 
     fn adamw_rows(

@@ -275,7 +275,7 @@ vectorized! {
 
 /// A 32-bit mixer (Wellons' `lowbias32`).
 #[inline(always)]
-fn scramble(mut x: u32) -> u32 {
+pub(crate) fn scramble(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x7feb_352d);
     x ^= x >> 15;

@@ -56,6 +56,9 @@ struct Transformer {
     /// Keep only what goes into each layer, and run layers again in backward: less memory, a third more time
     #[arg(long)]
     recompute: bool,
+    /// Numbers of AdamW's memory: f32, or bf16 for half of it (not with LoRA, whose memory is small)
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
+    optimizer_state: String,
     /// Switch the model's own dropout off
     #[arg(long)]
     no_dropout: bool,
@@ -143,6 +146,7 @@ impl Training {
             }
             t.tokens = o.micro_batch_tokens;
             t.recompute = o.recompute;
+            t.half_moments = o.optimizer_state == "bf16";
             t.dropout = !o.no_dropout;
             t.freeze = o.freeze;
             t.layer_decay = o.layer_decay;
