@@ -394,7 +394,7 @@ impl<D: Device> Lora<D> {
             }
         }
         let joined = &self.joined;
-        if !self.optimizer.load(|place, kind| vectors.remove(&key(joined, place, kind))) {
+        if !self.optimizer.load(&self.params, |place, kind| vectors.remove(&key(joined, place, kind))) {
             return false;
         }
         self.write(network);

@@ -63,12 +63,30 @@ impl TextTokenizer {
         path: &Path,
         max_tokens: Option<usize>,
         lower_case: bool,
+        rows: usize,
     ) -> Result<Self> {
         if !path.is_file() {
             let fix = "save it with the model: in Python, AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)";
             return Err(Error::input(At::file(path), "is missing", fix));
         }
         let mut tokenizer = TextTokenizer::load(path)?;
+        tokenizer.without_truncation()?;
+        // Of an empty text there are the special tokens, whose ids the file gives a second time.
+        let specials = TextTokenizer { specials: true, ..tokenizer.clone() }.tokens("")?;
+        if let Some(id) = specials.iter().find(|id| **id as usize >= rows) {
+            let what =
+                format!("puts the special token {id} around texts, and the model's table has {rows} rows");
+            let fix = "use the tokenizer.json that was saved with the model";
+            return Err(Error::input(At::file(path), what, fix));
+        }
+        if max_tokens.is_some_and(|n| n <= specials.len()) {
+            let what = format!(
+                "puts {} special tokens around texts, which are cut to {max_tokens:?}",
+                specials.len()
+            );
+            let fix = "raise max_seq_length in sentence_bert_config.json, or max_position_embeddings in config.json";
+            return Err(Error::input(At::file(path), what, fix));
+        }
         let cut = max_tokens.map(|max_length| TruncationParams { max_length, ..TruncationParams::default() });
         tokenizer.inner.with_truncation(cut).map_err(|e| {
             let what = format!("cannot cut texts to {max_tokens:?} tokens: {e}");

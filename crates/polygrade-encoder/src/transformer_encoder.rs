@@ -116,7 +116,8 @@ impl<D: Device> TransformerEncoder<D> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let tokenizer = TextTokenizer::load_for_transformer(&tokenizer_path, max, modules.do_lower_case)?;
+        let tokenizer =
+            TextTokenizer::load_for_transformer(&tokenizer_path, max, modules.do_lower_case, spec.vocab)?;
         if tokenizer.vocab_size() > spec.vocab {
             let what = format!(
                 "has {} tokens, the model's table {} rows (vocab_size in config.json)",
@@ -298,6 +299,9 @@ impl<D: Device> TransformerEncoder<D> {
         }
         let m = &self.modules;
         let settings = (self.network.spec(), &m.pooling, &m.prompts, self.head.normalize, self.head.truncate);
+        let dense = self.head.dense.iter().map(|d| (d.spec.activation, d.spec.use_residual));
+        let dense: Vec<_> = dense.collect();
+        hash.update(format!("{dense:?} {}", self.head.unit).as_bytes());
         hash.update(format!("{settings:?} {}", self.tokenizer.settings()).as_bytes());
         hash.update(self.tokenizer.to_json().unwrap_or_default().as_bytes());
         hash.digest()
@@ -331,6 +335,9 @@ impl<D: Device> TransformerEncoder<D> {
         mode: Mode,
         tape: &mut Tape<D>,
     ) -> Matrix {
+        if texts.tokens.is_empty() {
+            return Matrix::zeros(texts.len(), self.network.spec().hidden * self.modules.pooling.len());
+        }
         let device = self.params.device();
         let numbers: Vec<u32>;
         let names = match names {

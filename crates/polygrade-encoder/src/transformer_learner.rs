@@ -9,7 +9,7 @@ use crate::checkpoint::Dtype;
 use crate::head::HeadTape;
 use crate::lora::{Lora, LoraSettings};
 use crate::training_state::TrainingState;
-use crate::transformer_encoder::{TransformerEncoder, longest};
+use crate::transformer_encoder::TransformerEncoder;
 use polygrade_data::io::AtomicDir;
 use polygrade_data::{At, Error, Result};
 use polygrade_nn::bag::Bags;
@@ -118,6 +118,10 @@ impl<D: Device> TransformerLearner<D> {
         threads: bool,
     ) -> Self {
         encoder.params.forget_prepared();
+        if encoder.head.truncate.is_some() && encoder.head.normalize {
+            // Scaled last, so that a gradient sees the length that counts.
+            encoder.normalize();
+        }
         encoder.origin = None;
         let layers = encoder.spec().layers.len();
         let slots = &encoder.slots;
@@ -225,6 +229,9 @@ impl<D: Device> TransformerLearner<D> {
     }
 
     fn backward_micro(&mut self, texts: &Bags, range: Range<usize>, grad: Matrix) {
+        if texts.offsets[range.start] == texts.offsets[range.end] {
+            return;
+        }
         let encoder = &self.encoder;
         let pooled_grad =
             encoder.head.backward(&encoder.params, grad, self.threads, &self.head_tape, &mut self.grads);
@@ -248,7 +255,6 @@ impl<D: Device> TransformerLearner<D> {
                 }
             }
         }
-        debug_assert!(longest(&part) > 0 || part.tokens.is_empty());
         encoder.network.backward(
             &encoder.params,
             &batch,
@@ -367,7 +373,7 @@ impl<D: Device> TransformerLearner<D> {
             fits = lora.load_state(&mut state.vectors, params);
         }
         let find = |place: usize, kind: &str| state.vectors.remove(&format!("{place}.{kind}"));
-        if fits && self.optimizer.load(find) {
+        if fits && self.optimizer.load(&self.encoder.params, find) {
             return Ok(());
         }
         let fix = "remove the checkpoint to start again";

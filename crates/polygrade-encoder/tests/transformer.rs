@@ -237,3 +237,58 @@ fn old_and_new_key_names_mean_the_same() {
     let read = TransformerEncoder::load(dir.path()).unwrap();
     assert_eq!(read.spec(), plain.spec());
 }
+
+#[test]
+fn texts_without_tokens_give_zeros_and_no_gradient() {
+    let case = Case::open("bert");
+    let encoder = case.load();
+    let bags = case.bags(&encoder);
+    let mut texts = Bags::new();
+    [&[][..], bags.get(3), &[], &[], bags.get(4)].into_iter().for_each(|t| texts.push(t));
+    let vectors = encoder.encode_bags(&texts, true);
+    assert!([0, 2, 3].iter().all(|i| vectors.row(*i).iter().all(|v| *v == 0.0)));
+    assert_eq!(vectors.row(4), encoder.encode_bags(&bags, true).row(4));
+    for tokens in [1 << 20, 1] {
+        let settings = TransformerTraining { tokens, ..TransformerTraining::default() };
+        let mut learner = TransformerLearner::new(encoder.clone(), settings, true);
+        let grad = Matrix::new(36, vec![0.5; 5 * 36]);
+        learner.forward(&texts, 1);
+        learner.backward(&texts, &grad);
+        assert!(learner.step(AdamW::default(), 1e-3, 1).is_finite() && learner.encoder().is_finite());
+    }
+    let mut none = Bags::new();
+    none.push(&[]);
+    assert_eq!(encoder.encode_bags(&none, true).data, [0.0; 36]);
+}
+
+#[test]
+fn a_tokeniser_that_does_not_fit_is_refused() {
+    let from = Case::open("bert").dir;
+    let with = |edit: &dyn Fn(&std::path::Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&from).unwrap().map(|e| e.unwrap()).filter(|e| e.path().is_file()) {
+            std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
+        std::fs::remove_file(dir.path().join("modules.json")).unwrap();
+        edit(dir.path());
+        TransformerEncoder::load(dir.path()).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    let swap = |dir: &std::path::Path, file: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(dir.join(file)).unwrap();
+        assert!(text.contains(from), "{file} holds {from}");
+        std::fs::write(dir.join(file), text.replace(from, to)).unwrap();
+    };
+    assert_eq!(with(&|_| ()), "");
+    let short = with(&|d| {
+        swap(d, "config.json", "\"max_position_embeddings\": 512", "\"max_position_embeddings\": 2")
+    });
+    assert!(short.contains("special tokens") || short.contains("shape"), "{short}");
+    let few = with(&|d| swap(d, "config.json", "\"vocab_size\": 400", "\"vocab_size\": 300"));
+    assert!(few.contains("tokens") && few.contains("300"), "{few}");
+    let unknown = with(&|d| swap(d, "config.json", "\"model_type\": \"bert\"", "\"model_type\": \"mamba\""));
+    assert!(unknown.contains("mamba") && unknown.contains("xlm-roberta"), "{unknown}");
+    let wide = with(&|d| swap(d, "config.json", "\"hidden_size\": 36", "\"hidden_size\": 30000"));
+    assert!(wide.contains("embeddings.word_embeddings.weight") && wide.contains("30000"), "{wide}");
+    let gone = with(&|d| std::fs::remove_file(d.join("tokenizer.json")).unwrap());
+    assert!(gone.contains("tokenizer.json") && gone.contains("save_pretrained"), "{gone}");
+}

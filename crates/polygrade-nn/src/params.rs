@@ -363,15 +363,19 @@ impl<D: Device> Optimizer<D> {
         }
     }
 
-    /// Takes back what [`Optimizer::save`] gave, asking `find` for each; false where something does not fit.
-    pub fn load(&mut self, mut find: impl FnMut(usize, &str) -> Option<Vec<f32>>) -> bool {
+    /// Takes back what [`Optimizer::save`] gave, asking `find` for each; false where something does not fit `params`.
+    pub fn load(
+        &mut self,
+        params: &Params<D>,
+        mut find: impl FnMut(usize, &str) -> Option<Vec<f32>>,
+    ) -> bool {
         for (place, memory) in self.memory.iter_mut().enumerate() {
             match memory {
                 Memory::None => {}
                 Memory::Dense { first, second } => {
                     for (kind, to) in [("first", first), ("second", second)] {
                         let Some(values) = find(place, kind) else { return false };
-                        if values.len() != self.device.read(to).len() {
+                        if values.len() != self.device.len(to) {
                             return false;
                         }
                         self.device.write(to, &values);
@@ -389,11 +393,19 @@ impl<D: Device> Optimizer<D> {
                 Memory::Rows { rows, slots, first, second } => {
                     let all = ["rows", "slots", "first", "second"].map(|kind| find(place, kind));
                     let [Some(r), Some(s), Some(f), Some(v)] = all else { return false };
-                    if r.len() != s.len() || f.len() != v.len() {
+                    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+                    let (new_rows, new_slots) = (bits(&r), bits(&s));
+                    let mut places = new_slots.clone();
+                    places.sort_unstable();
+                    let (vocab, width) = (params.shape(place)[0], params.shape(place)[1]);
+                    let ascending = new_rows.windows(2).all(|w| w[0] < w[1]);
+                    let inside = new_rows.last().is_none_or(|last| (*last as usize) < vocab);
+                    let whole = places.iter().zip(0u32..).all(|(place, i)| *place == i);
+                    let sizes = [f.len(), v.len()].iter().all(|n| *n == new_rows.len() * width);
+                    if !(ascending && inside && whole && sizes && new_rows.len() == new_slots.len()) {
                         return false;
                     }
-                    *rows = r.iter().map(|x| x.to_bits()).collect();
-                    *slots = s.iter().map(|x| x.to_bits()).collect();
+                    (*rows, *slots) = (new_rows, new_slots);
                     self.device.write(first, &f);
                     self.device.write(second, &v);
                 }

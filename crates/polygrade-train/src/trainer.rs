@@ -124,8 +124,9 @@ pub struct Trainer<'a> {
     batch: Batch,
     bags: Bags,
     threads: bool,
-    /// Batches of a step.
+    /// Batches of a step, and in all.
     accumulate: u64,
+    batches: u64,
     buffers: Buffers,
     /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
     identity: String,
@@ -191,6 +192,7 @@ impl<'a> Trainer<'a> {
             bags: Bags::new(),
             threads,
             accumulate,
+            batches,
             buffers: Buffers::default(),
         })
     }
@@ -242,8 +244,10 @@ impl<'a> Trainer<'a> {
         }
         self.step += 1;
         let (mut loss, mut pairs) = (0.0, 0);
-        for part in 0..self.accumulate {
-            let (part_loss, part_pairs) = self.add_batch((self.step - 1) * self.accumulate + part);
+        let first = (self.step - 1) * self.accumulate;
+        let parts = self.accumulate.min(self.batches - first);
+        for number in first..first + parts {
+            let (part_loss, part_pairs) = self.add_batch(number, parts);
             loss += part_loss * part_pairs as f64;
             pairs += part_pairs;
         }
@@ -259,8 +263,9 @@ impl<'a> Trainer<'a> {
         Some(StepReport { step: self.step, loss: loss / pairs.max(1) as f64, pairs })
     }
 
-    /// Adds the gradients of a batch, counted from 0; gives its loss and number of pairs.
-    fn add_batch(&mut self, number: u64) -> (f64, usize) {
+    /// Adds the gradients of a batch, counted from 0, one of so many `parts` of a step; gives its loss and number of
+    /// pairs.
+    fn add_batch(&mut self, number: u64, parts: u64) -> (f64, usize) {
         let rng = CounterRng::new(self.settings.seed);
         let which = self.next_queries(number, &rng);
         self.examples.batch(&which, self.settings.per_query, &rng.fork(2).fork(number), &mut self.batch);
@@ -282,8 +287,8 @@ impl<'a> Trainer<'a> {
         matmul(&b.queries, &b.passages, Transpose::Right, self.threads, &mut b.scores);
         let (loss, pairs) =
             info_nce(&b.scores, &self.batch.roles, self.settings.temperature, &mut b.grad_scores);
-        if self.accumulate > 1 {
-            let share = 1.0 / self.accumulate as f32;
+        if parts > 1 {
+            let share = 1.0 / parts as f32;
             b.grad_scores.data.iter_mut().for_each(|g| *g *= share);
         }
         matmul(&b.grad_scores, &b.passages, Transpose::None, self.threads, &mut b.grad_queries);

@@ -16,7 +16,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     names,
     prefixes: &["model."],
     ignorable: &["head.", "decoder.", "classifier."],
-    limit: |config| config.count("max_position_embeddings"),
+    limit: |config| Ok(Some(config.count("max_position_embeddings")?.unwrap_or(8192))),
 };
 
 fn spec(config: &Object) -> Result<Spec> {
@@ -50,8 +50,9 @@ fn spec(config: &Object) -> Result<Spec> {
         attention_bias: flag("attention_bias")?,
         mlp_bias: flag("mlp_bias")?,
         eps: config.number("norm_eps")?.unwrap_or(1e-5) as f32,
-        // The model has three settings for the outputs of its parts; nearly all checkpoints have 0 in each.
-        hidden_dropout: probability(config, "mlp_dropout")?,
+        // The model drops in other places than the network here (embedding_dropout, mlp_dropout); released
+        // checkpoints have 0 there, and other values are not applied.
+        hidden_dropout: 0.0,
         attention_dropout: probability(config, "attention_dropout")?,
     })
 }

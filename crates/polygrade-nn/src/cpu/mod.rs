@@ -96,8 +96,10 @@ impl Cpu {
             outputs: Outputs<'a>,
             work: &(impl Fn(usize, Outputs<'a>) + Sync),
         ) {
+            // Texts without tokens have nothing to do.
+            let tokens = offsets.last().unwrap_or(&0) - offsets.first().unwrap_or(&0);
             match offsets.len() - 1 {
-                0 => {}
+                _ if tokens == 0 => {}
                 1 => work(first, outputs),
                 n => {
                     // Halves of about as many tokens.

@@ -10,7 +10,7 @@ use polygrade_encoder::{Encoder, TextEncoder, TextKind};
 use polygrade_index::vectors::{VectorWriter, ids_path};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         bar: &bar,
         problems: Problems::default(),
     };
-    json_lines(&args.input, &mut sink, |sink, _, raw: RawText| sink.push(raw))?;
+    json_lines(&args.input, &mut sink, |sink, at, raw: RawText| sink.push(at, raw))?;
     let (rows, encoded, rate) = sink.finish()?;
     bar.finish_and_clear();
     // Parquet holds the ids; shards have them beside each file.
@@ -107,11 +107,13 @@ struct Shards {
 impl Shards {
     /// Looks for files of an earlier run of the same command; those of another are refused.
     fn open(args: &Args, encoder: &dyn TextEncoder, size: u64) -> Result<Self> {
-        let length = std::fs::metadata(&args.input).map_or(0, |m| m.len());
+        let about = std::fs::metadata(&args.input).map_err(|e| Error::io(&args.input, e))?;
+        let changed = about.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
         let identity = json!({
             "model": format!("{:016x}", encoder.fingerprint()),
             "input": args.input.display().to_string(),
-            "input_bytes": length,
+            "input_bytes": about.len(),
+            "input_changed": changed.map(|d| d.as_secs()),
             "query": args.query,
             "precision": args.precision,
             "dim": encoder.dim(),
@@ -125,6 +127,15 @@ impl Shards {
                 return Err(Error::input(At::file(&path), what, "choose another --out, or remove its files"));
             }
         } else {
+            let first = shard(&args.out, 0);
+            if first.exists() {
+                let what = format!("is there, but not {}, which says what made it", path.display());
+                return Err(Error::input(
+                    At::file(&first),
+                    what,
+                    "choose another --out, or remove its files",
+                ));
+            }
             io::write(&path, format!("{identity:#}\n").as_bytes())?;
         }
         let done = (0..).take_while(|i| shard(&args.out, *i).exists()).count() as u64;
@@ -165,10 +176,15 @@ impl Report for Sink<'_> {
 }
 
 impl Sink<'_> {
-    fn push(&mut self, raw: RawText) -> Result<()> {
+    fn push(&mut self, at: At, raw: RawText) -> Result<()> {
         self.rows += 1;
         self.bar.inc(1);
-        if self.rows <= self.skip {
+        if raw.id.is_empty() || raw.id.contains(['\n', '\r']) {
+            let what = format!("has the id {:?}, which is no line of a list of ids", raw.id);
+            self.problems.push(at, what, "give the record an id without line breaks");
+        }
+        // Once there is a fault nothing will be written: the rest is read for more of them only.
+        if self.rows <= self.skip || self.problems.total() > 0 {
             return Ok(());
         }
         self.ids.push(raw.id);
@@ -222,10 +238,10 @@ impl Sink<'_> {
 
     /// (rows in all, rows encoded now, texts a second)
     fn finish(mut self) -> Result<(u64, u64, f64)> {
+        std::mem::take(&mut self.problems).into_result()?;
         if !self.pending.is_empty() || self.written == 0 {
             self.flush()?;
         }
-        std::mem::take(&mut self.problems).into_result()?;
         self.close()?;
         Ok((self.rows, self.encoded, self.rate()))
     }

@@ -35,6 +35,9 @@ impl Best {
         let mut dir = out.as_os_str().to_owned();
         dir.push(".best");
         let mut best = Best { selection: selection.clone(), dir: dir.into(), found: None };
+        if !fresh && !best.dir.exists() && best.next().join(NOTE).exists() {
+            best.replace()?;
+        }
         let note = best.dir.join(NOTE);
         if fresh || !note.exists() {
             best.remove()?;
@@ -58,11 +61,14 @@ impl Best {
     /// Takes note of a measurement; true when it is time to stop.
     pub(crate) fn see(&mut self, step: u64, value: f64, trainer: &Trainer) -> Result<bool> {
         if self.found.is_none_or(|(best, _)| value > best) {
-            self.remove()?;
+            // Beside the one before, which goes only when the new one is whole.
+            let new = self.next();
+            remove(&new)?;
             let card = "The best model so far of a training run.\n";
-            trainer.snapshot().save(&self.dir, card, Dtype::F32)?;
-            trainer.save_adapter(&self.dir.join(ADAPTER), card)?;
-            io::write(&self.dir.join(NOTE), format!("{value:?} {step}\n").as_bytes())?;
+            trainer.snapshot().save(&new, card, Dtype::F32)?;
+            trainer.save_adapter(&new.join(ADAPTER), card)?;
+            io::write(&new.join(NOTE), format!("{value:?} {step}\n").as_bytes())?;
+            self.replace()?;
             self.found = Some((value, step));
         }
         let since =
@@ -84,11 +90,26 @@ impl Best {
         }
     }
 
-    /// Removes the folder.
+    /// Where the next best model is written.
+    fn next(&self) -> PathBuf {
+        self.dir.with_extension("best-next")
+    }
+
+    fn replace(&self) -> Result<()> {
+        remove(&self.dir)?;
+        std::fs::rename(self.next(), &self.dir).map_err(|e| Error::io(&self.dir, e))
+    }
+
+    /// Removes the folders.
     pub(crate) fn remove(&self) -> Result<()> {
-        match self.dir.exists() {
-            true => std::fs::remove_dir_all(&self.dir).map_err(|e| Error::io(&self.dir, e)),
-            false => Ok(()),
-        }
+        remove(&self.next())?;
+        remove(&self.dir)
+    }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match dir.exists() {
+        true => std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, e)),
+        false => Ok(()),
     }
 }

@@ -180,12 +180,6 @@ impl Job<'_> {
             bar.set_position(report.step);
             let speed = pairs as f64 / started.elapsed().as_secs_f64();
             bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
-            if args.save_steps > 0
-                && report.step.is_multiple_of(args.save_steps)
-                && report.step < trainer.total()
-            {
-                trainer.save_checkpoint(&checkpoint)?;
-            }
             if best.is_due(report.step, trainer.total()) {
                 let encoder = trainer.snapshot();
                 let Some(value) = dev(collection, texts, &*encoder, scenario, langs) else {
@@ -199,6 +193,13 @@ impl Job<'_> {
                     break;
                 }
             }
+            // Behind the measuring, so that a run that goes on from here has it already.
+            if args.save_steps > 0
+                && report.step.is_multiple_of(args.save_steps)
+                && report.step < trainer.total()
+            {
+                trainer.save_checkpoint(&checkpoint)?;
+            }
         }
         bar.finish_and_clear();
 
@@ -209,10 +210,7 @@ impl Job<'_> {
         let steps = trainer.done();
         let new = AtomicDir::create(out)?;
         let (encoder, kept_step) = match best.take()? {
-            Some((encoder, step)) => {
-                best.move_adapter(new.path())?;
-                (encoder, step)
-            }
+            Some((encoder, step)) => (encoder, step),
             None => {
                 trainer.save_adapter(
                     &new.path().join(ADAPTER),
@@ -238,6 +236,7 @@ impl Job<'_> {
         );
         encoder.write_into(new.path(), &card, Dtype::F32)?;
         io::write(&new.path().join(RUN_FILE), identity.as_bytes())?;
+        best.move_adapter(new.path())?;
         new.commit()?;
         if checkpoint.exists() {
             std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
