@@ -38,6 +38,12 @@ pub struct TextTokenizer {
 const UNKNOWN: &str = "[UNK]";
 
 impl TextTokenizer {
+    /// Without special tokens, cut only where `inner` cuts.
+    fn plain(inner: Tokenizer) -> Self {
+        let (specials, lower_case) = (false, false);
+        TextTokenizer { inner, drop: None, max_chars: None, max_tokens: None, specials, lower_case }
+    }
+
     /// Loads a `tokenizer.json`. Its truncation stays in force, its padding does not.
     pub fn load(path: &Path) -> Result<Self> {
         let fault = |e: tokenizers::Error| {
@@ -47,14 +53,7 @@ impl TextTokenizer {
         let text = polygrade_data::io::read_to_string(path)?;
         let mut inner: Tokenizer = text.parse().map_err(fault)?;
         inner.with_padding(None);
-        Ok(TextTokenizer {
-            inner,
-            drop: None,
-            max_chars: None,
-            max_tokens: None,
-            specials: false,
-            lower_case: false,
-        })
+        Ok(TextTokenizer::plain(inner))
     }
 
     /// Loads the `tokenizer.json` of a transformer: with special tokens, cut to `max_tokens` whatever the file
@@ -123,14 +122,7 @@ impl TextTokenizer {
             BpeTrainer::builder().vocab_size(vocab_size).min_frequency(2).special_tokens(vec![unknown]);
         let mut trainer: TrainerWrapper = trainer.show_progress(false).build().into();
         inner.train(&mut trainer, texts.iter()).map_err(fault)?;
-        let mut tokenizer = TextTokenizer {
-            inner,
-            drop: None,
-            max_chars: None,
-            max_tokens: None,
-            specials: false,
-            lower_case: false,
-        };
+        let mut tokenizer = TextTokenizer::plain(inner);
         // What is unknown says nothing.
         tokenizer.drop = tokenizer.unknown_id();
         Ok(tokenizer)

@@ -208,11 +208,8 @@ impl<D: Device> TransformerEncoder<D> {
         self.origin = None;
         let device = self.params.device().clone();
         for place in 0..self.params.len() {
-            let mut values = device.read(self.params.value(place));
-            let goal = device.read(other.params.value(place));
-            assert_eq!(values.len(), goal.len());
-            values.iter_mut().zip(goal).for_each(|(v, g)| *v += (g - *v) * share);
-            device.write(self.params.value_mut(place), &values);
+            assert_eq!(self.params.shape(place), other.params.shape(place));
+            device.mix(other.params.value(place), share, self.params.value_mut(place));
         }
     }
 
@@ -320,8 +317,8 @@ impl<D: Device> TransformerEncoder<D> {
         let mut out = Matrix { cols: self.dim(), data: Vec::with_capacity(bags.len() * self.dim()) };
         let mut tape = Tape::new(&self.params.device().with_threads(threads));
         let mut head = HeadTape::default();
-        for chunk in chunks(bags, CHUNK) {
-            let pooled = self.pooled(&chunk, None, Mode::Inference, &mut tape);
+        for run in bags.runs(CHUNK) {
+            let pooled = self.pooled(&bags.part(run), None, Mode::Inference, &mut tape);
             out.data.extend_from_slice(&self.head.forward(&self.params, pooled, threads, &mut head).data);
         }
         out
@@ -348,7 +345,7 @@ impl<D: Device> TransformerEncoder<D> {
             }
         };
         let batch = device.batch(texts, names);
-        self.network.forward(&self.params, &batch, longest(texts), mode, tape);
+        self.network.forward(&self.params, &batch, texts.longest(), mode, tape);
         self.pool(&batch, texts.len(), tape)
     }
 
@@ -438,27 +435,6 @@ impl<D: Device> TransformerEncoder<D> {
         }
         io::write(&dir.join("README.md"), card.as_bytes())
     }
-}
-
-/// Number of tokens of the longest text.
-pub(crate) fn longest(texts: &Bags) -> usize {
-    texts.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
-}
-
-/// Cuts packed texts into runs of about `budget` tokens, at least one text each.
-pub(crate) fn chunks(bags: &Bags, budget: usize) -> impl Iterator<Item = Bags> + '_ {
-    let mut next = 0;
-    std::iter::from_fn(move || {
-        if next == bags.len() {
-            return None;
-        }
-        let mut chunk = Bags::new();
-        while next < bags.len() && (chunk.is_empty() || chunk.tokens.len() + bags.get(next).len() <= budget) {
-            chunk.push(bags.get(next));
-            next += 1;
-        }
-        Some(chunk)
-    })
 }
 
 type Slots = Vec<(Slot, Vec<usize>)>;

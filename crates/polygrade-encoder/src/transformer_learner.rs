@@ -192,7 +192,7 @@ impl<D: Device> TransformerLearner<D> {
         let key = polygrade_nn::rng::CounterRng::new(self.settings.seed).fork(step).bits(0);
         let recompute = self.settings.recompute;
         self.mode = Mode::Training { dropout: self.settings.dropout.then_some(key), recompute };
-        self.micro = micro_batches(texts, self.settings.tokens);
+        self.micro = texts.runs(self.settings.tokens);
         let mut out = Matrix { cols: self.encoder.dim(), data: Vec::new() };
         for range in self.micro.clone() {
             let vectors = self.run(texts, range);
@@ -205,8 +205,7 @@ impl<D: Device> TransformerLearner<D> {
     /// Forward of a micro-batch.
     fn run(&mut self, texts: &Bags, range: Range<usize>) -> Vec<f32> {
         let names: Vec<u32> = range.clone().map(|i| i as u32).collect();
-        let mut part = Bags::new();
-        range.for_each(|i| part.push(texts.get(i)));
+        let part = texts.part(range);
         let encoder = &self.encoder;
         let pooled = encoder.pooled(&part, Some(&names), self.mode, &mut self.tape);
         encoder.head.forward(&encoder.params, pooled, self.threads, &mut self.head_tape).data.clone()
@@ -236,8 +235,7 @@ impl<D: Device> TransformerLearner<D> {
         let pooled_grad =
             encoder.head.backward(&encoder.params, grad, self.threads, &self.head_tape, &mut self.grads);
         let names: Vec<u32> = range.clone().map(|i| i as u32).collect();
-        let mut part = Bags::new();
-        range.for_each(|i| part.push(texts.get(i)));
+        let part = texts.part(range);
         let device = encoder.params.device().with_threads(self.threads);
         let batch = device.batch(&part, &names);
         let hidden = encoder.spec().hidden;
@@ -389,18 +387,6 @@ pub(crate) fn clip<D: Device>(grads: &mut Grads<D>, most: f32) -> f64 {
         grads.scale((most / (norm + 1e-6)) as f32);
     }
     norm
-}
-
-/// Runs of texts of at most `budget` tokens, at least one text each.
-fn micro_batches(texts: &Bags, budget: usize) -> Vec<Range<usize>> {
-    let mut out: Vec<Range<usize>> = Vec::new();
-    for i in 0..texts.len() {
-        match out.last_mut() {
-            Some(last) if texts.offsets[i + 1] - texts.offsets[last.start] <= budget => last.end = i + 1,
-            _ => out.push(i..i + 1),
-        }
-    }
-    out
 }
 
 impl<D: Device> TransformerEncoder<D> {

@@ -44,6 +44,30 @@ impl Bags {
         self.len() == 0
     }
 
+    /// Some of the texts.
+    pub fn part(&self, texts: std::ops::Range<usize>) -> Bags {
+        let start = self.offsets[texts.start];
+        let offsets = self.offsets[texts.start..=texts.end].iter().map(|o| o - start).collect();
+        Bags { tokens: self.tokens[start..self.offsets[texts.end]].to_vec(), offsets }
+    }
+
+    /// Runs of texts of at most `budget` tokens, at least one text each.
+    pub fn runs(&self, budget: usize) -> Vec<std::ops::Range<usize>> {
+        let mut out: Vec<std::ops::Range<usize>> = Vec::new();
+        for i in 0..self.len() {
+            match out.last_mut() {
+                Some(last) if self.offsets[i + 1] - self.offsets[last.start] <= budget => last.end = i + 1,
+                _ => out.push(i..i + 1),
+            }
+        }
+        out
+    }
+
+    /// Number of tokens of the longest text.
+    pub fn longest(&self) -> usize {
+        self.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+    }
+
     /// The tokens of a text.
     pub fn get(&self, i: usize) -> &[u32] {
         &self.tokens[self.offsets[i]..self.offsets[i + 1]]

@@ -2,6 +2,7 @@
 
 use crate::Matrix;
 use crate::cpu::product::{Outputs, Panels, product, product_transposed};
+use crate::cpu::rows;
 use crate::simd::tile::Rows;
 use std::cell::RefCell;
 
@@ -51,24 +52,14 @@ pub fn matmul(a: &Matrix, b: &Matrix, transpose: Transpose, threads: bool, out: 
     PANELS.set(panels);
 }
 
-/// Scalar product, summed in eight lanes in a fixed order.
+/// Scalar product, summed in a fixed order.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (a_blocks, b_blocks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_blocks.zip(b_blocks) {
-        for i in 0..8 {
-            lanes[i] += x[i] * y[i];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
+    rows::dot(a, b)
 }
 
 /// `y += factor · x`
 pub fn axpy(factor: f32, x: &[f32], y: &mut [f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += factor * x;
-    }
+    rows::add_scaled(y, x, factor);
 }
 
 /// Below this length a vector counts as zero and stays zero when normalised, as in PyTorch.

@@ -352,7 +352,7 @@ impl Device for Cpu {
         let Some(n) = batch.texts.tokens.len().checked_sub(1).map(|n| n + 1) else { return };
         let width = grad.len() / n;
         if let Some((table, start)) = positions {
-            let longest = batch.texts.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+            let longest = batch.texts.longest();
             let part = &mut table[start * width..(start + longest) * width];
             by_blocks(longest, 8, self.threads, Outputs::one(part, width), &|first, _, outputs| {
                 let [(out, _), ..] = outputs.parts;

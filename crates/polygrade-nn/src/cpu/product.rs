@@ -75,11 +75,6 @@ impl Panels {
     pub(crate) fn panel(&self, i: usize) -> &[f32] {
         &self.values[i * self.k * COLS..(i + 1) * self.k * COLS]
     }
-
-    /// Number of panels.
-    pub(crate) fn len(&self) -> usize {
-        self.cols.div_ceil(COLS)
-    }
 }
 
 /// The outputs of a product that are written row block by row block: the product itself and what its finish
@@ -222,8 +217,7 @@ pub(crate) fn product_transposed(
         by_blocks(rows, BLOCK, threads, Outputs::one(out, cols), &|first, height, outputs| {
             LEFT.with_borrow_mut(|left| {
                 // Tile after tile, each depth × ROWS: down a column of `a` every value lies in another page.
-                let tiles = height.div_ceil(ROWS);
-                left.resize(tiles * depth * ROWS);
+                left.resize(height.next_multiple_of(ROWS) * depth);
                 for (i, tile) in left.chunks_exact_mut(depth * ROWS).enumerate() {
                     let top = first + i * ROWS;
                     let width = (first + height - top).min(ROWS);
@@ -236,25 +230,10 @@ pub(crate) fn product_transposed(
                     }
                 }
                 let [(out, _), ..] = outputs.parts;
-                for i in 0..panels.len() {
-                    let (panel, column) = (panels.panel(i), i * COLS);
-                    let width = (cols - column).min(COLS);
-                    for (t, tile) in left.chunks_exact(depth * ROWS).enumerate() {
-                        let high = (height - t * ROWS).min(ROWS);
-                        let view = Rows { values: tile, row: 1, col: ROWS };
-                        let at = t * ROWS * cols + column;
-                        if width == COLS {
-                            tile::f32(high, view, panel, depth, (&mut out[at..], cols), true);
-                        } else {
-                            let mut edge = [0.0; ROWS * COLS];
-                            tile::f32(high, view, panel, depth, (&mut edge, COLS), false);
-                            for (i, edge) in edge.chunks_exact(COLS).take(high).enumerate() {
-                                let out = &mut out[at + i * cols..][..width];
-                                out.iter_mut().zip(edge).for_each(|(o, e)| *o += e);
-                            }
-                        }
-                    }
-                }
+                tiles(height, cols, (out, cols), true, |i, top, high, out, add| {
+                    let view = Rows { values: &left[top * depth..], row: 1, col: ROWS };
+                    tile::f32(high, view, panels.panel(i), depth, out, add);
+                });
             });
         });
     }

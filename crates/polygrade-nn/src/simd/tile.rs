@@ -105,48 +105,77 @@ mod x86 {
         }
     }
 
-    #[allow(unsafe_code)]
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn tile512<const N: usize>(
-        a: Rows,
-        panel: &[f32],
-        k: usize,
-        out: &mut [f32],
-        stride: usize,
-        add: bool,
-    ) {
-        let mut sums = [[_mm512_setzero_ps(); 2]; N];
-        // SAFETY: every offset lies inside what `super::f32` asserts; a prefetch may name any address.
-        unsafe {
-            let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
-            // Outputs are far apart and not read before the end: fetched while the sums are made.
-            for i in 0..N {
-                let o = out.as_ptr().add(i * stride);
-                _mm_prefetch(o.cast(), _MM_HINT_T0);
-                _mm_prefetch(o.add(16).cast(), _MM_HINT_T0);
-            }
-            for _ in 0..k {
-                let ahead = b.wrapping_add(AHEAD * COLS);
-                _mm_prefetch(ahead.cast(), _MM_HINT_T0);
-                _mm_prefetch(ahead.wrapping_add(16).cast(), _MM_HINT_T0);
-                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
-                for (i, s) in sums.iter_mut().enumerate() {
-                    let v = _mm512_set1_ps(*x.add(i * a.row));
-                    s[0] = _mm512_fmadd_ps(v, b0, s[0]);
-                    s[1] = _mm512_fmadd_ps(v, b1, s[1]);
+    /// `N` rows of A times two vectors of columns, `$lanes` values each.
+    macro_rules! tile {
+        ($name:ident, $features:literal, $lanes:literal, $zero:ident, $load:ident, $all:ident, $fma:ident, $add:ident,
+         $store:ident) => {
+            #[allow(unsafe_code)]
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn $name<const N: usize>(
+                a: Rows,
+                panel: &[f32],
+                k: usize,
+                out: &mut [f32],
+                stride: usize,
+                add: bool,
+            ) {
+                let mut sums = [[$zero(); 2]; N];
+                // SAFETY: every offset lies inside what `super::f32` asserts; a prefetch may name any address.
+                unsafe {
+                    let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
+                    // Outputs are far apart and not read before the end: fetched while the sums are made.
+                    for i in 0..N {
+                        let o = out.as_ptr().add(i * stride);
+                        _mm_prefetch(o.cast(), _MM_HINT_T0);
+                        _mm_prefetch(o.add($lanes).cast(), _MM_HINT_T0);
+                    }
+                    for _ in 0..k {
+                        let ahead = b.wrapping_add(AHEAD * COLS);
+                        _mm_prefetch(ahead.cast(), _MM_HINT_T0);
+                        _mm_prefetch(ahead.wrapping_add($lanes).cast(), _MM_HINT_T0);
+                        let (b0, b1) = ($load(b), $load(b.add($lanes)));
+                        for (i, s) in sums.iter_mut().enumerate() {
+                            let v = $all(*x.add(i * a.row));
+                            s[0] = $fma(v, b0, s[0]);
+                            s[1] = $fma(v, b1, s[1]);
+                        }
+                        b = b.wrapping_add(COLS);
+                        x = x.wrapping_add(a.col);
+                    }
+                    for (i, s) in sums.iter().enumerate() {
+                        for (half, s) in s.iter().enumerate() {
+                            let o = out.as_mut_ptr().add(i * stride + $lanes * half);
+                            $store(o, if add { $add($load(o), *s) } else { *s });
+                        }
+                    }
                 }
-                b = b.wrapping_add(COLS);
-                x = x.wrapping_add(a.col);
             }
-            for (i, s) in sums.iter().enumerate() {
-                for (half, s) in s.iter().enumerate() {
-                    let o = out.as_mut_ptr().add(i * stride + 16 * half);
-                    _mm512_storeu_ps(o, if add { _mm512_add_ps(_mm512_loadu_ps(o), *s) } else { *s });
-                }
-            }
-        }
+        };
     }
+
+    tile!(
+        tile512,
+        "avx512f",
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps,
+        _mm512_storeu_ps
+    );
+    tile!(
+        tile256,
+        "avx2,fma",
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps,
+        _mm256_storeu_ps
+    );
 
     /// # Safety
     /// AVX2 and FMA are there, and the sizes are those that [`super::f32`] asserts.
@@ -172,40 +201,6 @@ mod x86 {
                 // SAFETY: the caller's, with the offsets taken off.
                 unsafe { by_rows!(n, tile256, [1, 2, 3, 4, 5, 6], (a, panel, k, out, stride, add)) };
                 from += n;
-            }
-        }
-    }
-
-    #[allow(unsafe_code)]
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile256<const N: usize>(
-        a: Rows,
-        panel: &[f32],
-        k: usize,
-        out: &mut [f32],
-        stride: usize,
-        add: bool,
-    ) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; N];
-        // SAFETY: every offset lies inside what `super::f32` asserts.
-        unsafe {
-            let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
-            for _ in 0..k {
-                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                for (i, s) in sums.iter_mut().enumerate() {
-                    let v = _mm256_set1_ps(*x.add(i * a.row));
-                    s[0] = _mm256_fmadd_ps(v, b0, s[0]);
-                    s[1] = _mm256_fmadd_ps(v, b1, s[1]);
-                }
-                b = b.wrapping_add(COLS);
-                x = x.wrapping_add(a.col);
-            }
-            for (i, s) in sums.iter().enumerate() {
-                for (half, s) in s.iter().enumerate() {
-                    let o = out.as_mut_ptr().add(i * stride + 8 * half);
-                    _mm256_storeu_ps(o, if add { _mm256_add_ps(_mm256_loadu_ps(o), *s) } else { *s });
-                }
             }
         }
     }
