@@ -215,3 +215,64 @@ fn lora_saves_the_whole_model_and_the_adapter_alone() {
     wrong.extend(["--out", "x"]);
     fails(&wrong, 2, &["nothing", "attention.self.query"]);
 }
+
+#[test]
+fn settings_that_do_not_fit_are_refused_before_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mini, bert) = (mini(), fixture("bert"));
+    let out = dir.path().join("x");
+    let train = |encoder: &str, more: &[&str], code: i32, words: &[&str]| {
+        let mut args = vec!["train", &mini, "--tau", "2", "--langs", "en", "--out", out.to_str().unwrap()];
+        args.extend(["--encoder", encoder]);
+        args.extend(more);
+        fails(&args, code, words);
+        assert!(!out.exists());
+    };
+    train(&bert, &["--freeze", "4"], 2, &["--freeze 4", "0 to 3"]);
+    train(&bert, &["--micro-batch-tokens", "0"], 2, &["--micro-batch-tokens"]);
+    train(&bert, &["--lora-r", "2", "--ema", "0.9"], 2, &["LoRA"]);
+    train(&bert, &["--lora-r", "2", "--freeze", "1"], 2, &["LoRA"]);
+    train(&fixture("bert-lora"), &["--lora-r", "2"], 2, &["LoRA", "save the model first"]);
+    train("static", &["--lora-r", "2"], 2, &["LoRA is for transformers"]);
+
+    // A model that pools without its prompt's tokens cannot be given a prompt.
+    let copy = dir.path().join("copy");
+    for sub in ["", "1_Pooling"] {
+        fs::create_dir_all(copy.join(sub)).unwrap();
+        for entry in fs::read_dir(Path::new(&bert).join(sub)).unwrap().map(|e| e.unwrap()) {
+            if entry.path().is_file() {
+                fs::copy(entry.path(), copy.join(sub).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    let pooling = copy.join("1_Pooling/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&pooling).unwrap()).unwrap();
+    config["include_prompt"] = false.into();
+    fs::write(&pooling, config.to_string()).unwrap();
+    let (copy, input) = (copy.to_str().unwrap().to_owned(), corpus(dir.path(), 3));
+    let to = dir.path().join("v.npy");
+    let encode = ["encode", &copy, &input, "--out", to.to_str().unwrap()];
+    ok(&encode);
+    fails(&[&encode[..], &["--passage-prompt", "passage: "]].concat(), 2, &["include_prompt"]);
+}
+
+#[test]
+fn shards_without_their_description_are_not_taken_for_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bert, input) = (fixture("bert"), corpus(dir.path(), 30));
+    let out = dir.path().join("v.npy");
+    let args = ["encode", &bert, &input, "--out", out.to_str().unwrap(), "--shard-size", "10"];
+    ok(&args);
+    fs::remove_file(dir.path().join("v.encode.json")).unwrap();
+    fails(&args, 1, &["v-00000.npy", "v.encode.json"]);
+    // A record without a usable id is named with its line, and nothing is written.
+    let bad = dir.path().join("bad.jsonl");
+    fs::write(&bad, "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\\nc\", \"text\": \"y\"}\n").unwrap();
+    let to = dir.path().join("bad.npy");
+    fails(
+        &["encode", &bert, bad.to_str().unwrap(), "--out", to.to_str().unwrap()],
+        1,
+        &["bad.jsonl:2", "id"],
+    );
+    assert!(!to.exists());
+}
