@@ -14,7 +14,7 @@ use polygrade_nn::bag::Bags;
 use polygrade_nn::device::{Device, Precision};
 use polygrade_nn::params::Params;
 use polygrade_nn::transformer::{Mode, Slot, Spec, Tape, Transformer};
-use polygrade_nn::{Cpu, Matrix};
+use polygrade_nn::{Cpu, Matrix, on_workers};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -314,14 +314,16 @@ impl<D: Device> TransformerEncoder<D> {
 
     /// The vectors of packed texts, one a row.
     pub fn encode_bags(&self, bags: &Bags, threads: bool) -> Matrix {
-        let mut out = Matrix { cols: self.dim(), data: Vec::with_capacity(bags.len() * self.dim()) };
-        let mut tape = Tape::new(&self.params.device().with_threads(threads));
-        let mut head = HeadTape::default();
-        for run in bags.runs(CHUNK) {
-            let pooled = self.pooled(&bags.part(run), None, Mode::Inference, &mut tape);
-            out.data.extend_from_slice(&self.head.forward(&self.params, pooled, threads, &mut head).data);
-        }
-        out
+        on_workers(threads, || {
+            let mut out = Matrix { cols: self.dim(), data: Vec::with_capacity(bags.len() * self.dim()) };
+            let mut tape = Tape::new(&self.params.device().with_threads(threads));
+            let mut head = HeadTape::default();
+            for run in bags.runs(CHUNK) {
+                let pooled = self.pooled(&bags.part(run), None, Mode::Inference, &mut tape);
+                out.data.extend_from_slice(&self.head.forward(&self.params, pooled, threads, &mut head).data);
+            }
+            out
+        })
     }
 
     /// The pooled vectors of a chunk; `names` for dropout.

@@ -17,7 +17,7 @@ use polygrade_nn::device::Device;
 use polygrade_nn::optim::AdamW;
 use polygrade_nn::params::{Grads, Optimizer};
 use polygrade_nn::transformer::{Mode, Tape};
-use polygrade_nn::{Cpu, Matrix};
+use polygrade_nn::{Cpu, Matrix, on_workers};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -194,10 +194,12 @@ impl<D: Device> TransformerLearner<D> {
         self.mode = Mode::Training { dropout: self.settings.dropout.then_some(key), recompute };
         self.micro = texts.runs(self.settings.tokens);
         let mut out = Matrix { cols: self.encoder.dim(), data: Vec::new() };
-        for range in self.micro.clone() {
-            let vectors = self.run(texts, range);
-            out.data.extend_from_slice(&vectors);
-        }
+        on_workers(self.threads, || {
+            for range in self.micro.clone() {
+                let vectors = self.run(texts, range);
+                out.data.extend_from_slice(&vectors);
+            }
+        });
         self.out = out;
         &self.out
     }
@@ -214,17 +216,19 @@ impl<D: Device> TransformerLearner<D> {
     /// Adds gradients from ∂L/∂vectors of the texts last given to [`TransformerLearner::forward`].
     pub fn backward(&mut self, texts: &Bags, grad: &Matrix) {
         let again = self.micro.len() > 1;
-        for range in self.micro.clone() {
-            let rows = range.start * grad.cols..range.end * grad.cols;
-            if grad.data[rows.clone()].iter().all(|g| *g == 0.0) {
-                continue;
+        on_workers(self.threads, || {
+            for range in self.micro.clone() {
+                let rows = range.start * grad.cols..range.end * grad.cols;
+                if grad.data[rows.clone()].iter().all(|g| *g == 0.0) {
+                    continue;
+                }
+                if again {
+                    self.run(texts, range.clone());
+                }
+                let part_grad = Matrix { cols: grad.cols, data: grad.data[rows].to_vec() };
+                self.backward_micro(texts, range, part_grad);
             }
-            if again {
-                self.run(texts, range.clone());
-            }
-            let part_grad = Matrix { cols: grad.cols, data: grad.data[rows].to_vec() };
-            self.backward_micro(texts, range, part_grad);
-        }
+        });
     }
 
     fn backward_micro(&mut self, texts: &Bags, range: Range<usize>, grad: Matrix) {
@@ -266,6 +270,10 @@ impl<D: Device> TransformerLearner<D> {
     /// Moves the parameters along the gradients, which are then zero. `rate` is that of the highest layer.
     /// Returns the length of the gradients before clipping.
     pub fn step(&mut self, adam: AdamW, rate: f32, step: u64) -> f64 {
+        on_workers(self.threads, || self.update(adam, rate, step))
+    }
+
+    fn update(&mut self, adam: AdamW, rate: f32, step: u64) -> f64 {
         let layers = self.encoder.spec().layers.len();
         let (slots, decay) = (&self.encoder.slots, self.settings.layer_decay);
         let rate_of = |place: usize| match slots.get(place) {

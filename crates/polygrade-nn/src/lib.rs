@@ -66,3 +66,9 @@ impl Matrix {
         self.data.resize(rows * cols, 0.0);
     }
 }
+
+/// Does `work` on one of rayon's threads, where the kernels that it calls share their parts with the others at
+/// once. Called from outside, each kernel would put its caller to sleep and wake it again.
+pub fn on_workers<T: Send>(threads: bool, work: impl FnOnce() -> T + Send) -> T {
+    if threads { rayon::scope(|_| work()) } else { work() }
+}

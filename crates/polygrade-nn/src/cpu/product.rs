@@ -20,6 +20,8 @@ pub(crate) struct Panels {
 pub(crate) const BLOCK: usize = 16 * ROWS;
 /// Inner size that [`product_transposed`] takes at a time.
 const DEPTH: usize = 1024;
+/// Rows that are packed together: read along their length, and written where they belong while they are in cache.
+const LINES: usize = 16;
 
 impl Panels {
     /// Packs B (`k` × `cols`): row `p`, column `j` is `b.values[p * b.row + j * b.col]`.
@@ -27,42 +29,40 @@ impl Panels {
         assert!(k * cols == 0 || b.values.len() > (k - 1) * b.row + (cols - 1) * b.col);
         (self.k, self.cols) = (k, cols);
         self.values.resize(cols.div_ceil(COLS) * k * COLS);
-        let one = |(panel, out): (usize, &mut [f32])| {
-            let first = panel * COLS;
-            let width = (cols - first).min(COLS);
+        if k == 0 {
+            return;
+        }
+        let threads = threads && k * cols > 1 << 14;
+        // Neighbouring panels together, so that rows of B are read along their length.
+        let group = if threads {
+            cols.div_ceil(COLS).div_ceil(2 * rayon::current_num_threads())
+        } else {
+            usize::MAX / (k * COLS)
+        };
+        let one = |(at, out): (usize, &mut [f32])| {
+            let first = at * group * COLS;
             if b.col == 1 {
-                for (p, out) in out.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
-                    // A whole row is a copy of known size, which needs no call.
-                    match b.values[p * b.row + first..].first_chunk::<COLS>() {
-                        Some(whole) if width == COLS => *out = *whole,
-                        _ => {
-                            let from = p * b.row + first;
-                            out[..width].copy_from_slice(&b.values[from..from + width]);
-                            out[width..].fill(0.0);
-                        }
-                    }
-                }
-                return;
+                return pack_rows(b, first, cols, k, out);
             }
             out.fill(0.0);
             // Columns are read along their length, sixteen rows at a time, so that both sides stay in cache.
-            for from in (0..k).step_by(16) {
-                let to = (from + 16).min(k);
-                for j in 0..width {
-                    let column = (first + j) * b.col;
-                    for p in from..to {
-                        out[p * COLS + j] = b.values[column + p * b.row];
+            for (i, out) in out.chunks_exact_mut(k * COLS).enumerate() {
+                let first = first + i * COLS;
+                for from in (0..k).step_by(LINES) {
+                    let to = (from + LINES).min(k);
+                    for j in 0..(cols - first).min(COLS) {
+                        let column = (first + j) * b.col;
+                        for p in from..to {
+                            out[p * COLS + j] = b.values[column + p * b.row];
+                        }
                     }
                 }
             }
         };
-        if k == 0 {
-            return;
-        }
-        if threads && k * cols > 1 << 14 {
-            self.values.par_chunks_mut(k * COLS).enumerate().for_each(one);
+        if threads {
+            self.values.par_chunks_mut(group * k * COLS).enumerate().for_each(one);
         } else {
-            self.values.chunks_mut(k * COLS).enumerate().for_each(one);
+            one((0, &mut self.values));
         }
     }
 
@@ -74,6 +74,28 @@ impl Panels {
     /// Panel `i`.
     pub(crate) fn panel(&self, i: usize) -> &[f32] {
         &self.values[i * self.k * COLS..(i + 1) * self.k * COLS]
+    }
+}
+
+/// Packs columns `first..` of B, whose rows are whole, into the panels `out`.
+fn pack_rows(b: Rows, first: usize, cols: usize, k: usize, out: &mut [f32]) {
+    for from in (0..k).step_by(LINES) {
+        let lines = from..(from + LINES).min(k);
+        for (i, out) in out.chunks_exact_mut(k * COLS).enumerate() {
+            let first = first + i * COLS;
+            let width = (cols - first).min(COLS);
+            for (p, out) in lines.clone().zip(&mut out.as_chunks_mut::<COLS>().0[lines.clone()]) {
+                let from = &b.values[p * b.row + first..];
+                // A whole row is a copy of known size, which needs no call.
+                match from.first_chunk::<COLS>() {
+                    Some(whole) if width == COLS => *out = *whole,
+                    _ => {
+                        out[..width].copy_from_slice(&from[..width]);
+                        out[width..].fill(0.0);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -108,9 +130,9 @@ pub(crate) fn by_blocks(
     work: &(impl Fn(usize, usize, Outputs) + Sync),
 ) {
     let each = if threads {
-        // Two blocks a thread at least, in whole tiles.
-        let fair = rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(ROWS);
-        block.min(fair)
+        // As many for each thread, two at least, in whole tiles: none waits long for the last block.
+        let blocks = rows.div_ceil(block).next_multiple_of(2 * rayon::current_num_threads());
+        rows.div_ceil(blocks).next_multiple_of(ROWS)
     } else {
         block
     };
@@ -218,14 +240,20 @@ pub(crate) fn product_transposed(
             LEFT.with_borrow_mut(|left| {
                 // Tile after tile, each depth × ROWS: down a column of `a` every value lies in another page.
                 left.resize(height.next_multiple_of(ROWS) * depth);
-                for (i, tile) in left.chunks_exact_mut(depth * ROWS).enumerate() {
-                    let top = first + i * ROWS;
-                    let width = (first + height - top).min(ROWS);
-                    for (p, out) in tile.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                        let from = &a[p * rows + top..];
-                        match from.first_chunk::<ROWS>() {
-                            Some(whole) if width == ROWS => *out = *whole,
-                            _ => out[..width].copy_from_slice(&from[..width]),
+                let across = height.div_ceil(ROWS);
+                for from in (0..depth).step_by(LINES) {
+                    let lines = from..(from + LINES).min(depth);
+                    for i in 0..across {
+                        let top = first + i * ROWS;
+                        let width = (first + height - top).min(ROWS);
+                        let tile = &mut left[i * depth * ROWS..][..depth * ROWS];
+                        for (p, out) in lines.clone().zip(&mut tile.as_chunks_mut::<ROWS>().0[lines.clone()])
+                        {
+                            let from = &a[p * rows + top..];
+                            match from.first_chunk::<ROWS>() {
+                                Some(whole) if width == ROWS => *out = *whole,
+                                _ => out[..width].copy_from_slice(&from[..width]),
+                            }
                         }
                     }
                 }

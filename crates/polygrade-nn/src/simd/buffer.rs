@@ -61,8 +61,10 @@ impl<T: Number> Buffer<T> {
     pub fn resize(&mut self, len: usize) {
         let lines = len.div_ceil(64 / size_of::<T>());
         if lines > self.lines.len() {
-            // Not a doubling: buffers take their final size within a step or two, and are large.
-            self.lines.reserve_exact(lines - self.lines.len());
+            // Not a doubling, for buffers are large. What grows a second time follows batches, no two of which have
+            // the same size: an eighth more spares most of them new pages.
+            let spare = if self.lines.is_empty() { 0 } else { lines / 8 };
+            self.lines.reserve_exact(lines + spare - self.lines.len());
             self.lines.resize(lines, Line([0; 16]));
         }
         self.len = len;

@@ -82,6 +82,7 @@ pub(crate) use by_rows;
 mod x86 {
     use super::{COLS, Rows};
     use std::arch::x86_64::*;
+    use std::hint::black_box;
 
     /// Rows of the panel that are fetched before they are needed.
     const AHEAD: usize = 12;
@@ -123,25 +124,33 @@ mod x86 {
                 let mut sums = [[$zero(); 2]; N];
                 // SAFETY: every offset lies inside what `super::f32` asserts; a prefetch may name any address.
                 unsafe {
-                    let (mut b, mut x) = (panel.as_ptr(), a.values.as_ptr());
-                    // Outputs are far apart and not read before the end: fetched while the sums are made.
-                    for i in 0..N {
-                        let o = out.as_ptr().add(i * stride);
-                        _mm_prefetch(o.cast(), _MM_HINT_T0);
-                        _mm_prefetch(o.add($lanes).cast(), _MM_HINT_T0);
-                    }
-                    for _ in 0..k {
-                        let ahead = b.wrapping_add(AHEAD * COLS);
-                        _mm_prefetch(ahead.cast(), _MM_HINT_T0);
-                        _mm_prefetch(ahead.wrapping_add($lanes).cast(), _MM_HINT_T0);
-                        let (b0, b1) = ($load(b), $load(b.add($lanes)));
-                        for (i, s) in sums.iter_mut().enumerate() {
-                            let v = $all(*x.add(i * a.row));
-                            s[0] = $fma(v, b0, s[0]);
-                            s[1] = $fma(v, b1, s[1]);
+                    let mut b = panel.as_ptr();
+                    // Four rows a pointer, which the compiler is kept from making of one another: addresses that
+                    // wait for the one before them take as long as the sums.
+                    let x = a.values.as_ptr();
+                    let (mut x0, mut x4, mut x8) =
+                        (x, black_box(x.wrapping_add(4 * a.row)), black_box(x.wrapping_add(8 * a.row)));
+                    let rows = [0, a.row, 2 * a.row, black_box(3 * a.row)];
+                    // Outputs are far apart and not read before the end: fetched while the sums are made, a row at a
+                    // time, for a core waits when it has asked for more than a few lines.
+                    for row in 0..=N {
+                        let o = out.as_ptr().wrapping_add(row * stride);
+                        _mm_prefetch(o.cast(), _MM_HINT_ET0);
+                        _mm_prefetch(o.wrapping_add($lanes).cast(), _MM_HINT_ET0);
+                        for _ in 0..(if row < N { k / N } else { k % N }) {
+                            let ahead = b.wrapping_add(AHEAD * COLS);
+                            _mm_prefetch(ahead.cast(), _MM_HINT_T0);
+                            _mm_prefetch(ahead.wrapping_add($lanes).cast(), _MM_HINT_T0);
+                            let (b0, b1) = ($load(b), $load(b.add($lanes)));
+                            for (i, s) in sums.iter_mut().enumerate() {
+                                let v = $all(*[x0, x4, x8][i / 4].add(rows[i % 4]));
+                                s[0] = $fma(v, b0, s[0]);
+                                s[1] = $fma(v, b1, s[1]);
+                            }
+                            b = b.wrapping_add(COLS);
+                            (x0, x4, x8) =
+                                (x0.wrapping_add(a.col), x4.wrapping_add(a.col), x8.wrapping_add(a.col));
                         }
-                        b = b.wrapping_add(COLS);
-                        x = x.wrapping_add(a.col);
                     }
                     for (i, s) in sums.iter().enumerate() {
                         for (half, s) in s.iter().enumerate() {
