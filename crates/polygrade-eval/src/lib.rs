@@ -10,6 +10,7 @@ pub mod pool;
 pub mod qrels;
 pub mod run;
 pub mod score;
+pub mod trec;
 
 pub use measure::{Measure, Topic};
 pub use pool::Pool;
