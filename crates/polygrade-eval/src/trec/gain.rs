@@ -27,9 +27,8 @@ const DENSE: i64 = 4096;
 
 impl Gains {
     fn new(r: &Ranked, pairs: &Pairs) -> Gains {
-        let count = |level: i64| {
-            r.levels.binary_search_by_key(&level, |(l, _)| *l).map_or(0, |at| r.levels[at].1)
-        };
+        let count =
+            |level: i64| r.levels.binary_search_by_key(&level, |(l, _)| *l).map_or(0, |at| r.levels[at].1);
         let mut levels: Vec<Level> = pairs
             .gains
             .iter()

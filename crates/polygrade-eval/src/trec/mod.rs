@@ -238,8 +238,7 @@ pub fn evaluate(
         single: options.version == Version::V9,
         no_remarks: options.version == Version::V9,
     };
-    let (judgments, ranked) =
-        rayon::join(|| Judgments::read(qrels, options), || Run::read(run, &read));
+    let (judgments, ranked) = rayon::join(|| Judgments::read(qrels, options), || Run::read(run, &read));
     let (judgments, mut warnings) = judgments?;
     let (ranked, more) = ranked?;
     warnings.append(more);
@@ -256,9 +255,8 @@ pub fn evaluate(
         all.iter().enumerate().map(|(at, id)| (at, *id, ranked.get(id))).collect();
     let missing = topics.iter().filter(|(_, _, ranking)| ranking.is_none()).count();
     // Version 10 evaluates a missing topic; version 9 only counts it.
-    let shown = |ranking: &Option<&Ranking>| {
-        ranking.is_some() || options.complete && options.version == Version::V10
-    };
+    let shown =
+        |ranking: &Option<&Ranking>| ranking.is_some() || options.complete && options.version == Version::V10;
     let topics: Vec<_> = topics.into_iter().filter(|(_, _, ranking)| shown(ranking)).collect();
     if topics.is_empty() {
         let fix = "query ids must be spelled as in the judgments";
@@ -309,7 +307,8 @@ fn one(
     }
     if absent {
         // What the stand-in for a missing list would claim.
-        let claims = |name: &str| matches!(name, "num_ret" | "utility" | "rbp_resid") || name.starts_with("unj");
+        let claims =
+            |name: &str| matches!(name, "num_ret" | "utility" | "rbp_resid") || name.starts_with("unj");
         values.iter_mut().zip(names).filter(|(_, n)| claims(n)).for_each(|(v, _)| *v = 0.0);
         if names.iter().any(|n| n == "relstring") {
             strings.iter_mut().for_each(String::clear);

@@ -107,7 +107,12 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    pub(super) fn new(query: &str, prefs: &Preferences, ranking: Option<&Ranking>, view: &View) -> Result<Merged> {
+    pub(super) fn new(
+        query: &str,
+        prefs: &Preferences,
+        ranking: Option<&Ranking>,
+        view: &View,
+    ) -> Result<Merged> {
         let mut numbers: BTreeMap<&str, Option<usize>> =
             prefs.lines.iter().map(|l| (l.passage.as_str(), None)).collect();
         let mut list: Vec<(&str, f64)> = ranking.into_iter().flat_map(Ranking::iter).collect();
@@ -130,7 +135,8 @@ impl Merged {
             let names = (&a.group, &a.subgroup).cmp(&(&b.group, &b.subgroup));
             names.then(b.level.total_cmp(&a.level)).then(i.cmp(j))
         });
-        let mut merged = Merged { judged: next, retrieved, counts: vec![vec![0; next]; next], groups: Vec::new() };
+        let mut merged =
+            Merged { judged: next, retrieved, counts: vec![vec![0; next]; next], groups: Vec::new() };
         for lines in lines.chunk_by(|(a, _), (b, _)| a.group == b.group) {
             let fault = |what: String| {
                 let group = &lines[0].0.group;
@@ -179,7 +185,10 @@ impl Merged {
                 for (at, (level, members)) in classes.iter().enumerate() {
                     levels.extend(members.iter().map(|m| (*level, *m)));
                     for &i in members {
-                        classes[at + 1..].iter().flat_map(|(_, m)| m).for_each(|&j| prefer(i, j, &mut self.counts));
+                        classes[at + 1..]
+                            .iter()
+                            .flat_map(|(_, m)| m)
+                            .for_each(|&j| prefer(i, j, &mut self.counts));
                     }
                 }
             }

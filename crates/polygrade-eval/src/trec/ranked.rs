@@ -49,8 +49,7 @@ impl Ranked {
         if view.judged_only {
             values.retain(|v| *v >= 0);
         }
-        let mut grades: Vec<i64> =
-            judged.grades().iter().map(|g| whole(*g)).filter(|g| *g >= 0).collect();
+        let mut grades: Vec<i64> = judged.grades().iter().map(|g| whole(*g)).filter(|g| *g >= 0).collect();
         grades.sort_unstable();
         let levels: Vec<(i64, i64)> =
             grades.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as i64)).collect();

@@ -39,7 +39,9 @@ impl Request {
         let mut request = Request::default();
         for text in measures.iter().map(AsRef::as_ref) {
             let name = match text.split_once('.') {
-                Some((_, "")) => return Err(Error::Usage(format!("-m {text}: no parameters after the period"))),
+                Some((_, "")) => {
+                    return Err(Error::Usage(format!("-m {text}: no parameters after the period")));
+                }
                 Some((name, parameters)) => {
                     request.parameters.push((name.to_owned(), parameters.to_owned()));
                     name
@@ -108,8 +110,7 @@ impl Column {
                 Settings::Numbers(points)
             }
             How::Numbers(default, _) | How::Text(default) => {
-                let numbers: Vec<f64> =
-                    given.map_or(default.to_vec(), |g| g.split(',').map(real).collect());
+                let numbers: Vec<f64> = given.map_or(default.to_vec(), |g| g.split(',').map(real).collect());
                 if measure.name == "utility" && numbers.len() != 4 {
                     return Err(fault("takes four numbers"));
                 }
