@@ -4,7 +4,7 @@
 //! passage id descending by bytes. Scores may be infinite, never NaN. In memory a run is columns: for each
 //! query one text of all ids, their ends, and scores.
 
-use crate::columns::{self, Columns, Ids, Table, Topics};
+use crate::columns::{self, Columns, Fault, Ids, Table, Topics};
 use polygrade_data::io::AtomicFile;
 use polygrade_data::{At, Error, Problems, Result};
 use rayon::prelude::*;
@@ -104,6 +104,40 @@ struct Building {
     lines: Vec<u32>,
 }
 
+impl Building {
+    /// An empty one with room for as much as the last.
+    fn like(last: Option<&Building>) -> Building {
+        let mut new = Building::default();
+        if let Some(last) = last {
+            new.ranking.ids.reserve_like(&last.ranking.ids);
+            new.ranking.scores.reserve(last.ranking.scores.len());
+            new.lines.reserve(last.lines.len());
+        }
+        new
+    }
+
+    /// Adds what a later piece of the file has. False where ids would come to 4 GiB.
+    fn append(&mut self, later: Building) -> bool {
+        if self.lines.is_empty() {
+            *self = later;
+            return true;
+        }
+        let room = self.ranking.ids.append(&later.ranking.ids);
+        if room {
+            self.ranking.scores.extend(later.ranking.scores);
+            self.lines.extend(later.lines);
+        }
+        room
+    }
+}
+
+/// What a piece of the file holds.
+#[derive(Default)]
+struct Piece {
+    topics: Topics<Building>,
+    tag: String,
+}
+
 impl Run {
     /// Reads a run, plain, gzip or zstd; `-` is standard input. Columns after the tag are ignored. What was
     /// passed over under [`Faults::Lenient`] comes beside it.
@@ -112,29 +146,42 @@ impl Run {
     /// The file cannot be read, or has faults and they are not to be passed over: fewer than 5 columns, a
     /// score that is no number, a passage twice for a query.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<(Run, Problems)> {
-        let (mut problems, mut topics, mut tag) =
-            (Problems::default(), Topics::<Building>::default(), String::new());
-        columns::read(path, &mut problems, |problems, columns| {
+        let (mut problems, mut whole, mut full) = (Problems::default(), Piece::default(), None);
+        let add = |piece: &mut Piece, faults: &mut Vec<Fault>, columns: Columns<'_>| {
             if !options.no_remarks && columns.is_remark() {
                 return;
             }
             match parse(&columns) {
                 Ok(score) => {
                     let score = if options.single { f64::from(score as f32) } else { score };
-                    let building = topics.of(columns.get(0));
+                    let building = piece.topics.of_or(columns.get(0), Building::like);
                     if building.ranking.push(columns.get(2), score) {
                         building.lines.push(u32::try_from(columns.line).unwrap_or(u32::MAX));
-                    } else {
-                        let fix = "split the query's list";
-                        problems.push(At::line(path, columns.line), "the ids of a query come to 4 GiB", fix);
                     }
-                    if columns.count > 5 && columns.get(5) != tag {
-                        columns.get(5).clone_into(&mut tag);
+                    if columns.count > 5 && columns.get(5) != piece.tag {
+                        columns.get(5).clone_into(&mut piece.tag);
                     }
                 }
-                Err((what, fix)) => problems.push(At::line(path, columns.line), what, fix),
+                Err((what, fix)) => faults.push((columns.line, what, fix)),
+            }
+        };
+        columns::read_pieces(path, &mut problems, add, |piece, before| {
+            if !piece.tag.is_empty() {
+                whole.tag = piece.tag;
+            }
+            let before = u32::try_from(before).unwrap_or(u32::MAX);
+            for (id, mut building) in piece.topics.all {
+                building.lines.iter_mut().for_each(|line| *line = line.saturating_add(before));
+                if !whole.topics.of(&id).append(building) {
+                    full = Some(before);
+                }
             }
         })?;
+        let (topics, tag) = (whole.topics, whole.tag);
+        if let Some(line) = full {
+            let fix = "split the query's list";
+            problems.push(At::line(path, u64::from(line)), "the ids of a query come to 4 GiB", fix);
+        }
         let finish = |table: &mut Table, (id, mut building): (String, Building)| {
             let ranking = &mut building.ranking;
             ranking.ids.shrink();
@@ -220,9 +267,7 @@ impl Run {
     }
 }
 
-type Fault = (String, &'static str);
-
-fn parse(columns: &Columns<'_>) -> Result<f64, Fault> {
+fn parse(columns: &Columns<'_>) -> Result<f64, (String, &'static str)> {
     if columns.count < 5 {
         let what = format!("has {} columns, expected 6", columns.count);
         return Err((what, "write query-id Q0 passage-id rank score tag"));

@@ -49,6 +49,7 @@ fn options(text: &str) -> (Options, Vec<&str>, bool) {
             "-m" => measures.push(words.next().unwrap()),
             "-R" => options.format = Format::parse(words.next().unwrap()).unwrap(),
             "-Z" => zscores = true,
+            "-N" => options.collection = words.next().unwrap().parse().unwrap(),
             "-9" => options.version = Version::V9,
             word if word.starts_with("-M") => options.depth = word[2..].parse().unwrap(),
             word if word.starts_with("-l") => options.level = word[2..].parse().unwrap(),
@@ -83,4 +84,66 @@ fn recorded_outputs_are_reproduced_byte_for_byte() {
     }
     let least = if whole.is_some() { QUICKTEST.len() } else { 10 };
     assert!(compared >= least, "only {compared} outputs");
+}
+
+/// Pairs that tools/check_trec_eval.py made, with what trec_eval printed.
+#[test]
+fn random_pairs_are_reproduced_byte_for_byte() {
+    let text = polygrade_data::io::read_to_string(&fixture("trec_eval_random.jsonl.gz")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (qrels, run) = (dir.path().join("qrels"), dir.path().join("run"));
+    for line in text.lines() {
+        let case: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| case[key].as_str().unwrap();
+        std::fs::write(&qrels, text("qrels")).unwrap();
+        std::fs::write(&run, text("run")).unwrap();
+        let words = case["options"].as_array().unwrap().iter().map(|w| w.as_str().unwrap());
+        let version = if text("version") == "9" { "-9" } else { "" };
+        let options = words.chain([version]).collect::<Vec<_>>().join(" ");
+        compare(text("expected"), &options, &qrels, &run, Path::new(""));
+    }
+    assert!(text.lines().count() >= 40);
+}
+
+/// What trec_eval leaves open, as docs/metrics.md defines it.
+#[test]
+fn what_trec_eval_leaves_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let qrels = put("qrels", "q1 0 a 1\nq1 0 b 0\nq2 0 a 1\nq3 0 a -1\n");
+    let value = |run: &Path, options: &Options| {
+        let request = Request::parse(&["map", "num_q"]).unwrap();
+        evaluate(&qrels, run, None, &request, options).map(|r| (r.text, r.missing, r.warnings.total()))
+    };
+    let summary = |q: usize, map: &str| format!("{:<22}\tall\t{q}\n{:<22}\tall\t{map}\n", "num_q", "map");
+    let plain = Options::default();
+    // A judged topic that the run lacks is passed over (trec_eval 10.0-rc3 stops), a topic whose grades are
+    // all negative has no relevant passage (it stops or crashes).
+    let run = put("run", "q1 Q0 a 1 2 t\nq3 Q0 a 1 2 t\nq9 Q0 a 1 2 t\n");
+    assert_eq!(value(&run, &plain).unwrap(), (summary(2, "0.5000"), 1, 0));
+    // Infinite scores have their place; 0 and -0 are one score.
+    let run = put("run", "q1 Q0 a 1 -inf t\nq1 Q0 b 1 inf t\nq1 Q0 c 2 -0 t\nq1 Q0 d 2 0 t\n");
+    assert_eq!(value(&run, &plain).unwrap().0, summary(1, "0.2500"));
+    // Duplicates and NaN are faults with their line; lenient, the best place counts and the line goes.
+    let run = put("run", "q1 Q0 b 1 3 t\nq1 Q0 a 1 1 t\nq1 Q0 a 1 5 t\nq1 Q0 b 1 NaN t\n");
+    let Err(polygrade_data::Error::Input(problems)) = value(&run, &plain) else { panic!() };
+    let lines: Vec<_> = problems.kept().iter().map(|p| p.at.line.unwrap()).collect();
+    assert_eq!(lines, [4, 2], "NaN while reading, then what comes twice: {problems}");
+    let lenient = Options { faults: polygrade_eval::Faults::Lenient, ..plain.clone() };
+    assert_eq!(value(&run, &lenient).unwrap(), (summary(1, "1.0000"), 2, 2));
+    // Version 9 sees scores in single precision: a tie, which the later id wins.
+    let run = put("run", "q1 Q0 a 1 1.00000001 t\nq1 Q0 b 2 1 t\n");
+    let old = Options { version: Version::V9, ..plain.clone() };
+    assert_eq!(value(&run, &plain).unwrap().0, summary(1, "1.0000"));
+    assert_eq!(value(&run, &old).unwrap().0, summary(1, "0.5000"));
+    // Nothing in common is the input's fault, measures of another format the command's.
+    let run = put("run", "q8 Q0 a 1 1 t\n");
+    assert!(matches!(value(&run, &plain), Err(polygrade_data::Error::Input(_))));
+    let groups = Request::parse(&["map_avgjg"]).unwrap();
+    let wrong = evaluate(&qrels, &run, None, &groups, &plain);
+    assert!(matches!(wrong, Err(polygrade_data::Error::Usage(_))));
 }

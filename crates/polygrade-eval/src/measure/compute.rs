@@ -93,7 +93,7 @@ impl Measure {
             Measure::RankBiasedPrecision { p, gain, cut } => {
                 let gain = |g: f32| match gain {
                     RbpGain::Relevant(rel) => f64::from(is_relevant(g, rel)),
-                    RbpGain::Graded(max) => f64::from(g.clamp(0.0, max) / max),
+                    RbpGain::Graded(max) => f64::from(g.clamp(0.0, max)) / f64::from(max),
                 };
                 rank_biased(topic, p, cut, |g| g.map_or(0.0, gain)).0
             }
