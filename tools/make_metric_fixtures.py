@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import shutil
 import struct
 import subprocess
@@ -49,31 +48,17 @@ Run = dict[str, dict[str, float]]
 
 # ---------------------------------------------------------------- recorded
 
-RECORDED_MEASURE = re.compile(r"(map|ndcg|recip_rank|(P|recall|ndcg_cut|success)_[0-9]+)")
-RECORDED_INPUTS = ["qrels.test", "qrels.rel_level", "results.test", "results.trunc"]
-RECORDED_OUTPUTS = {
-    "expected.tsv": "out.test.aq",
-    "expected_complete.tsv": "out.test.aqc",
-    "expected_complete_M100.tsv": "out.test.aqcM",
-    "expected_level2.tsv": "out.test.aql",
-    "expected_params.tsv": "out.test.meas_params",
-}
+RECORDED = """qrels.test qrels.rel_level results.test results.trunc prefs.test prefs.comment.test prefs.results.test
+zscores_file out.test out.test.a out.test.aq out.test.aqZ out.test.aqc out.test.aqcM out.test.aql out.test.meas_params
+out.test.prefs out.test.qrels_jg out.test.qrels_prefs""".split()
 
 
-def write_recorded(source: Path) -> None:
+def copy_recorded(source: Path) -> None:
     target = FIXTURES / "trec_eval"
     target.mkdir(parents=True, exist_ok=True)
-    for name in RECORDED_INPUTS:
+    for name in RECORDED:
         shutil.copyfile(source / name, target / name)
     shutil.copyfile(source.parent / "LICENSE.md", target / "LICENSE.md")
-    for name, recorded in RECORDED_OUTPUTS.items():
-        rows = []
-        for line in (source / recorded).read_text(encoding="ascii").splitlines():
-            measure, qid, value = line.split("\t")
-            if RECORDED_MEASURE.fullmatch(measure.strip()):
-                rows.append(f"{measure.strip()}\t{qid}\t{value}\n")
-        (target / name).write_text("".join(rows), encoding="ascii")
-        print(f"{name}: {len(rows)} lines from {recorded}")
 
 
 # ---------------------------------------------------------------- random
@@ -301,7 +286,7 @@ def main() -> None:
     made.add_argument("--check-with", type=Path, help="a trec_eval program to compare with")
     args = parser.parse_args()
     if args.command == "recorded":
-        write_recorded(args.source)
+        copy_recorded(args.source)
     else:
         write_random(args.check_with)
 

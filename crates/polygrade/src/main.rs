@@ -27,6 +27,10 @@ enum Verb {
     Train(verbs::train::Args),
     /// Measure a model on a collection, as trec_eval would
     Eval(verbs::eval::Args),
+    /// Measure run files against judgments
+    Metrics(verbs::metrics::Args),
+    /// Print what trec_eval prints for a run file
+    TrecEval(verbs::trec_eval::Args),
     /// Show the best passages for a query
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         Verb::Calibrate(args) => verbs::calibrate::run(args, &ui),
         Verb::Train(args) => verbs::train::run(args, &ui),
         Verb::Eval(args) => verbs::eval::run(args, &ui),
+        Verb::Metrics(args) => verbs::metrics::run(args, &ui),
+        Verb::TrecEval(args) => verbs::trec_eval::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),
