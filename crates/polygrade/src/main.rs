@@ -27,6 +27,8 @@ enum Verb {
     Train(verbs::train::Args),
     /// Measure a model on a collection, as trec_eval would
     Eval(verbs::eval::Args),
+    /// Compare runs: significance, intervals, effect sizes, topics needed
+    Compare(verbs::compare::Args),
     /// Show the best passages for a query
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Calibrate(args) => verbs::calibrate::run(args, &ui),
         Verb::Train(args) => verbs::train::run(args, &ui),
         Verb::Eval(args) => verbs::eval::run(args, &ui),
+        Verb::Compare(args) => verbs::compare::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),

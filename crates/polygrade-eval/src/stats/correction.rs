@@ -32,6 +32,11 @@ impl Correction {
         })
     }
 
+    /// Whether p-values stay as they are.
+    pub fn is_none(self) -> bool {
+        self == Correction::None
+    }
+
     /// What a person calls it.
     pub fn name(self) -> &'static str {
         match self {

@@ -203,3 +203,30 @@ pub(super) fn noncentral_t(t: f64, df: f64, delta: f64) -> f64 {
 pub(super) fn ln_fair_binomial(n: f64, k: f64) -> f64 {
     ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0) - n * LN_2
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_and_quantiles_equal_scipy() {
+        let fixture = include_str!("../../tests/fixtures/significance.json");
+        let fixture: serde_json::Value = serde_json::from_str(fixture).unwrap();
+        let rows = |key: &str| {
+            let rows = fixture[key].as_array().unwrap().iter();
+            rows.map(|r| r.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>())
+        };
+        for row in rows("t_tails") {
+            let [t, df, p] = row[..] else { panic!("{row:?}") };
+            let got = t_two_tails(t, df);
+            assert!((got - p).abs() <= 1e-11 * p, "{row:?}: {got}");
+            assert!((t_critical(p, df) - t).abs() <= 1e-9 * t, "{row:?}: {}", t_critical(p, df));
+        }
+        for row in rows("quantiles") {
+            let [p, z] = row[..] else { panic!("{row:?}") };
+            let got = normal_quantile(p);
+            assert!((got - z).abs() <= 1e-12 * z.abs().max(1.0), "{row:?}: {got}");
+            assert!((1.0 - normal_tail(got) - p).abs() <= 1e-15 + 1e-12 * p, "{row:?}");
+        }
+    }
+}

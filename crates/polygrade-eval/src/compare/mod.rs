@@ -1,6 +1,6 @@
 //! Comparison of runs with a baseline, and with one another, over measures and languages.
 //!
-//! Input is a [`Table`]: the value of each measure for each system and topic. Output is a [`Comparison`]: for each
+//! Input is a [`Table`], such as [`input::read`] makes: the value of each measure for each system and topic. Output is a [`Comparison`]: for each
 //! measure and scope (all topics, or those of one language) each run's difference from the baseline with its
 //! intervals, p-values, effect sizes and the topics needed.
 //!
@@ -10,6 +10,8 @@
 //! - **Families.** p-values are adjusted over runs × measures for the scope of all topics, and over runs ×
 //!   measures × languages for the languages.
 //! - The same pair of systems has the same p whatever else is compared with it, before adjustment.
+
+pub mod input;
 
 use crate::bootstrap::Interval;
 use crate::stats::correction::Correction;
@@ -47,6 +49,8 @@ pub struct Table {
     pub topics: Vec<Topic>,
     /// `values[measure][system][topic]`.
     pub values: Vec<Vec<Vec<f64>>>,
+    /// What was found on the way here that a reader must know, such as topics that a run lacks.
+    pub notes: Vec<String>,
 }
 
 /// The test whose p is adjusted and decides.
@@ -445,7 +449,7 @@ fn adjust(cells: &mut [Cell], o: &Options) {
 }
 
 fn warnings(table: &Table, cells: &[Cell], o: &Options) -> Vec<String> {
-    let mut out = Vec::new();
+    let mut out = table.notes.clone();
     let all = cells[0].topics;
     if all < table.topics.len() {
         out.push(format!(
@@ -512,6 +516,7 @@ mod tests {
             measures: vec!["M1".into(), "M2".into()],
             topics,
             values,
+            notes: Vec::new(),
         }
     }
 
