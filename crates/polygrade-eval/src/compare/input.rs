@@ -2,11 +2,13 @@
 
 use super::{Table, Topic};
 use crate::measure::Measure;
+use crate::qrels::{self, Qrels};
 use crate::run;
+use crate::score::{ScoreOptions, score};
 use polygrade_data::io::Lines;
 use polygrade_data::record::RawText;
 use polygrade_data::scan::{self, Visitor};
-use polygrade_data::{At, Error, Index, Lang, Problems, Result, Split, qrels};
+use polygrade_data::{At, Error, Index, Lang, Problems, Result, Split};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +56,7 @@ impl TopicLangs {
     /// # Errors
     /// Those of reading a collection.
     pub fn of_collection(dir: &Path) -> Result<TopicLangs> {
-        struct Queries(TopicLangs, Problems);
+        struct Queries(TopicLangs);
         impl Visitor for Queries {
             fn passage(&mut self, _: Index, _: Lang, _: RawText) {}
             fn query(&mut self, _: Index, lang: Lang, raw: RawText) {
@@ -62,7 +64,7 @@ impl TopicLangs {
             }
             fn judgment(&mut self, _: Split, _: Index, _: Index, _: f32) {}
         }
-        let mut queries = Queries(TopicLangs::default(), Problems::default());
+        let mut queries = Queries(TopicLangs::default());
         let (_, problems) = scan::scan(dir, polygrade_data::error::DEFAULT_PROBLEM_LIMIT, &mut queries)?;
         problems.into_result().map(|()| queries.0)
     }
@@ -80,74 +82,56 @@ pub fn read(
     measures: &[Measure],
     langs: Option<&TopicLangs>,
 ) -> Result<Table> {
-    let judged = read_qrels(qrels)?;
-    let mut problems = Problems::default();
-    let topics = judged.keys().map(|id| {
-        let known = langs.map(|l| l.0.get(id));
-        if known == Some(None) {
-            let fix = "give each judged topic a language";
-            problems.push(At::file(qrels), format!("topic {id:?} has no language"), fix);
-        }
-        let (lang, group) = known.flatten().map_or((None, None), |(l, g)| (Some(l.to_string()), g.as_ref()));
-        // An id and a group of the same name are different units.
-        let unit = group.map_or_else(|| format!("topic {id}"), |g| format!("group {g}"));
-        Topic { id: id.clone(), lang, unit }
-    });
+    let judged = qrels::read(qrels)?;
+    if judged.is_empty() {
+        return Err(Error::input(At::file(qrels), "holds no judgments", "name a file of judgments"));
+    }
     let mut table = Table {
         systems: runs.iter().map(|(name, _)| name.clone()).collect(),
         measures: measures.iter().map(Measure::to_string).collect(),
-        topics: topics.collect(),
+        topics: topics(qrels, &judged, langs)?,
         values: vec![Vec::new(); measures.len()],
         notes: Vec::new(),
     };
-    problems.into_result()?;
     for (name, path) in runs {
         let run = run::read(path)?;
-        let missing = judged.keys().filter(|t| !run.contains_key(*t)).count();
-        let unjudged = run.keys().filter(|t| !judged.contains_key(*t)).count();
-        if missing == judged.len() {
+        let shared = run.iter().filter(|(topic, _)| judged.get(topic).is_some()).count();
+        let (missing, unjudged) = (judged.len() - shared, run.len() - shared);
+        if shared == 0 {
             let what = "ranks none of the judged topics";
             return Err(Error::input(At::file(path), what, "give a run and judgments of the same topics"));
         }
+        let s = |n: usize| if n == 1 { "" } else { "s" };
         if missing > 0 {
-            let s = if missing == 1 { "" } else { "s" };
-            table.notes.push(format!("{name} ranks nothing for {missing} judged topic{s}, which count as 0"));
+            let s = s(missing);
+            table.notes.push(format!("{name} ranks nothing for {missing} judged topic{s}: 0 there"));
         }
         if unjudged > 0 {
-            let s = if unjudged == 1 { "" } else { "s" };
-            table.notes.push(format!("{name} ranks {unjudged} topic{s} without judgments, left out"));
+            let s = s(unjudged);
+            table.notes.push(format!("{name} ranks {unjudged} topic{s} without judgments: left out"));
         }
-        let none = Vec::new();
-        let topics: Vec<crate::Topic> = judged
-            .iter()
-            .map(|(id, grades)| crate::Topic {
-                ranked: run.get(id).unwrap_or(&none).iter().map(|(p, _)| grades.get(p).copied()).collect(),
-                judged: grades.values().copied().collect(),
-            })
-            .collect();
-        for (measure, values) in measures.iter().zip(&mut table.values) {
-            values.push(topics.iter().map(|t| measure.of(t)).collect());
+        let scores = score(&judged, &run, measures, &ScoreOptions { complete: true, ..Default::default() });
+        for (i, values) in table.values.iter_mut().enumerate() {
+            values.push(scores.column(i).collect());
         }
     }
     Ok(table)
 }
 
-type Judged = BTreeMap<String, BTreeMap<String, f32>>;
-
-fn read_qrels(path: &Path) -> Result<Judged> {
-    let mut state = Problems::default();
-    let mut judged = Judged::new();
-    qrels::read(path, &mut state, |problems, at, (query, passage), grade| {
-        let grades = judged.entry(query.to_owned()).or_default();
-        if grades.insert(passage.to_owned(), grade).is_some() {
-            let what = format!("judges passage {passage:?} twice for query {query:?}");
-            problems.push(at, what, "keep one line for each query and passage");
+/// The judged topics in the order in which they are scored.
+fn topics(path: &Path, judged: &Qrels, langs: Option<&TopicLangs>) -> Result<Vec<Topic>> {
+    let mut problems = Problems::default();
+    let topic = |(id, _): (&str, _)| {
+        let known = langs.map(|l| l.0.get(id));
+        if known == Some(None) {
+            let fix = "give each judged topic a language";
+            problems.push(At::file(path), format!("topic {id:?} has no language"), fix);
         }
-        Ok(())
-    })?;
-    state.into_result()?;
-    if judged.is_empty() {
-        return Err(Error::input(At::file(path), "holds no judgments", "name a file of judgments"));
-    }
-    Ok(judged)
+        let (lang, group) = known.flatten().map_or((None, None), |(l, g)| (Some(l.to_string()), g.as_ref()));
+        // An id and a group of the same name are different units.
+        let unit = group.map_or_else(|| format!("topic {id}"), |g| format!("group {g}"));
+        Topic { id: id.to_owned(), lang, unit }
+    };
+    let topics = judged.iter().map(topic).collect();
+    problems.into_result().map(|()| topics)
 }

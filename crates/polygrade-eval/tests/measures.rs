@@ -1,23 +1,21 @@
 //! Metric values against trec_eval's recorded answers and pytrec_eval's; see fixtures/README.md.
 #![allow(clippy::unwrap_used)]
 
-use polygrade_data::{At, Problems, Result, qrels};
+use polygrade_eval::qrels::Qrels;
 use polygrade_eval::run::{self, Run};
-use polygrade_eval::{Measure, Topic};
+use polygrade_eval::{Measure, ScoreOptions, score};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-type Qrels = BTreeMap<String, BTreeMap<String, f32>>;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn topic(qrels: &BTreeMap<String, f32>, ranking: &[(String, f64)]) -> Topic {
-    Topic {
-        ranked: ranking.iter().map(|(id, _)| qrels.get(id).copied()).collect(),
-        judged: qrels.values().copied().collect(),
-    }
+/// Values by query and passage.
+type Nested<T> = BTreeMap<String, BTreeMap<String, T>>;
+
+fn lists<T: Copy>(nested: &Nested<T>) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, T)>)> {
+    nested.iter().map(|(q, list)| (q.as_str(), list.iter().map(|(d, v)| (d.as_str(), *v))))
 }
 
 /// trec_eval's name of a metric as ours, at a relevance level.
@@ -47,52 +45,38 @@ fn random_cases_equal_pytrec_eval() {
     let mut compared = 0;
     for line in text.lines() {
         let case: serde_json::Value = serde_json::from_str(line).unwrap();
-        let qrels: Qrels = serde_json::from_value(case["qrels"].clone()).unwrap();
-        let scores: BTreeMap<String, BTreeMap<String, f64>> =
-            serde_json::from_value(case["run"].clone()).unwrap();
+        let qrels: Nested<f32> = serde_json::from_value(case["qrels"].clone()).unwrap();
+        let run: Nested<f64> = serde_json::from_value(case["run"].clone()).unwrap();
+        let (qrels, run) = (Qrels::new(lists(&qrels)).unwrap(), Run::new("t", lists(&run)).unwrap());
         for (key, rel) in [("expected", 1.0), ("expected_level2", 2.0)] {
             for (name, by_query) in case[key].as_object().unwrap() {
                 let measure = measure(name, rel).unwrap_or_else(|| panic!("unknown metric {name}"));
-                for (query, want) in by_query.as_object().unwrap() {
-                    let mut ranking: Vec<(String, f64)> =
-                        scores[query].iter().map(|(id, s)| (id.clone(), *s)).collect();
-                    run::sort(&mut ranking);
-                    let got = measure.of(&topic(&qrels[query], &ranking));
-                    let want = want.as_f64().unwrap();
+                let scores = score(&qrels, &run, &[measure], &ScoreOptions::default());
+                for (query, got) in scores.topics.iter().zip(scores.column(0)) {
+                    let want = by_query[query].as_f64().unwrap();
                     assert!((got - want).abs() < 1e-12, "{} {name} {query}: {got} {want}", case["name"]);
                     compared += 1;
                 }
+                assert_eq!(scores.topics.len(), by_query.as_object().unwrap().len());
             }
         }
     }
     assert!(compared > 3000, "only {compared} values");
 }
 
-fn read_qrels(name: &str) -> Result<Qrels> {
-    let (mut out, mut problems) = (Qrels::new(), Problems::default());
-    qrels::read(&fixture(name), &mut problems, |_, _: At, (q, p), grade| {
-        out.entry(q.to_owned()).or_default().insert(p.to_owned(), grade);
-        Ok(())
-    })?;
-    problems.into_result().map(|()| out)
-}
-
 /// Compares a recorded output of `trec_eval -q [-c] [-M depth] [-l level]`, values printed to 4 decimals.
-fn recorded(expected: &str, qrels: &str, run_file: &str, rel: f32, complete: bool, depth: usize) {
-    let qrels = read_qrels(&format!("trec_eval/{qrels}")).unwrap();
-    let mut run: Run = run::read(&fixture(&format!("trec_eval/{run_file}"))).unwrap();
-    run.values_mut().for_each(|r| r.truncate(depth));
-    let empty = Vec::new();
-    let queries: Vec<&String> = qrels.keys().filter(|q| complete || run.contains_key(*q)).collect();
-    let value = |m: &Measure, q: &String| m.of(&topic(&qrels[q], run.get(q).unwrap_or(&empty)));
+fn recorded(expected: &str, qrels: &str, run_file: &str, rel: f32, options: &ScoreOptions) {
+    let qrels = polygrade_eval::qrels::read(&fixture(&format!("trec_eval/{qrels}"))).unwrap();
+    let run = run::read(&fixture(&format!("trec_eval/{run_file}"))).unwrap();
     let mut compared = 0;
     for line in std::fs::read_to_string(fixture(&format!("trec_eval/{expected}"))).unwrap().lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, query, want] = fields[..] else { panic!("{line}") };
         let Some(m) = measure(name, rel) else { continue };
+        let scores = score(&qrels, &run, &[m], options);
         let got = match query {
-            "all" => queries.iter().map(|q| value(&m, q)).sum::<f64>() / queries.len() as f64,
-            q => value(&m, &q.to_owned()),
+            "all" => scores.summary[0],
+            q => scores.values[scores.topics.iter().position(|t| t == q).unwrap()][0],
         };
         assert_eq!(format!("{got:.4}"), want, "{expected}: {name} {query}");
         compared += 1;
@@ -102,9 +86,12 @@ fn recorded(expected: &str, qrels: &str, run_file: &str, rel: f32, complete: boo
 
 #[test]
 fn recorded_outputs_of_trec_eval_are_reproduced() {
-    recorded("expected.tsv", "qrels.test", "results.test", 1.0, false, usize::MAX);
-    recorded("expected_complete.tsv", "qrels.test", "results.trunc", 1.0, true, usize::MAX);
-    recorded("expected_complete_M100.tsv", "qrels.test", "results.trunc", 1.0, true, 100);
-    recorded("expected_level2.tsv", "qrels.rel_level", "results.test", 2.0, false, usize::MAX);
-    recorded("expected_params.tsv", "qrels.test", "results.test", 1.0, false, usize::MAX);
+    let plain = ScoreOptions::default();
+    let complete = ScoreOptions { complete: true, ..plain };
+    let cut = ScoreOptions { depth: Some(100), ..complete };
+    recorded("expected.tsv", "qrels.test", "results.test", 1.0, &plain);
+    recorded("expected_complete.tsv", "qrels.test", "results.trunc", 1.0, &complete);
+    recorded("expected_complete_M100.tsv", "qrels.test", "results.trunc", 1.0, &cut);
+    recorded("expected_level2.tsv", "qrels.rel_level", "results.test", 2.0, &plain);
+    recorded("expected_params.tsv", "qrels.test", "results.test", 1.0, &plain);
 }
