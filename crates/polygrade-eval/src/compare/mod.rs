@@ -457,16 +457,16 @@ fn warnings(table: &Table, cells: &[Cell], o: &Options) -> Vec<String> {
             table.topics.len()
         ));
     }
-    let few: BTreeSet<(&str, usize)> = cells
+    let few: BTreeSet<(String, usize)> = cells
         .iter()
         .filter(|c| c.topics < FEW)
-        .map(|c| (c.lang.as_deref().unwrap_or("all languages"), c.topics))
+        .map(|c| (c.lang.as_deref().map_or(String::new(), |l| format!(" in {l}")), c.topics))
         .collect();
     for (scope, n) in few {
         let least = 2.0_f64.powi(1 - n as i32);
         let no = if least > o.alpha { "; no randomisation test can reach alpha" } else { "" };
         let s = if n == 1 { "" } else { "s" };
-        out.push(format!("{n} topic{s} in {scope} are few: tests see only large differences{no}"));
+        out.push(format!("{n} topic{s}{scope} are few: tests see only large differences{no}"));
     }
     for run in &cells[0].runs {
         let same =

@@ -145,8 +145,8 @@ fn measures(names: &[String]) -> Result<Vec<Measure>> {
     Ok(measures.into_iter().filter(|m| seen.insert(m.to_string())).collect())
 }
 
-/// What the runs are called: as told, by the files' names without their ends, or by the paths where those names
-/// are not different.
+/// What the runs are called: as told, or by the files' names without their ends; where those are not different, by
+/// what is different in the paths.
 fn names(args: &Args) -> Result<Vec<String>> {
     let distinct = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len() == names.len();
     if !args.names.is_empty() {
@@ -164,8 +164,19 @@ fn names(args: &Args) -> Result<Vec<String>> {
     if distinct(&stems) {
         return Ok(stems);
     }
-    let paths: Vec<String> = args.runs.iter().map(|p| p.display().to_string()).collect();
-    if distinct(&paths) { Ok(paths) } else { Err(Error::Usage("a run is named twice".into())) }
+    let parts = |p: &PathBuf| p.iter().map(|c| c.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    let mut paths: Vec<Vec<String>> = args.runs.iter().map(parts).collect();
+    let shared = |paths: &[Vec<String>], part: fn(&Vec<String>) -> Option<&String>| {
+        paths.iter().all(|p| p.len() > 1 && part(p) == part(&paths[0]))
+    };
+    while shared(&paths, |p| p.first()) {
+        paths.iter_mut().for_each(|p| drop(p.remove(0)));
+    }
+    while shared(&paths, |p| p.last()) {
+        paths.iter_mut().for_each(|p| drop(p.pop()));
+    }
+    let names: Vec<String> = paths.iter().map(|p| p.join("/")).collect();
+    if distinct(&names) { Ok(names) } else { Err(Error::Usage("a run is named twice".into())) }
 }
 
 fn baseline(args: &Args, names: &[String]) -> Result<usize> {

@@ -130,7 +130,7 @@ fn sentence(c: &Comparison, cell: &Cell, run: &Versus) -> String {
         let n = cell.topics;
         let _ = write!(
             out,
-            " A difference of {} would need {needed} topics; {n} show {} and more ({} % of the time).",
+            " To see a difference of {} takes {needed} topics; {n} show one of {}, {} % of the time.",
             o.detect,
             number(least),
             percent(o.power),
