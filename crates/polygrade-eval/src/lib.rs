@@ -12,6 +12,7 @@ pub mod qrels;
 pub mod run;
 pub mod score;
 pub mod stats;
+pub mod trec;
 
 pub use measure::{Measure, Topic};
 pub use pool::Pool;

@@ -1,15 +1,13 @@
 //! Metric values against trec_eval's recorded answers and pytrec_eval's; see fixtures/README.md.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::fixture;
 use polygrade_eval::qrels::Qrels;
 use polygrade_eval::run::{self, Run};
 use polygrade_eval::{Measure, ScoreOptions, score};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
 
 /// Values by query and passage.
 type Nested<T> = BTreeMap<String, BTreeMap<String, T>>;
@@ -72,7 +70,7 @@ fn recorded(expected: &str, qrels: &str, run_file: &str, rel: f32, options: &Sco
     for line in std::fs::read_to_string(fixture(&format!("trec_eval/{expected}"))).unwrap().lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, query, want] = fields[..] else { panic!("{line}") };
-        let Some(m) = measure(name, rel) else { continue };
+        let Some(m) = measure(name.trim_end(), rel) else { continue };
         let scores = score(&qrels, &run, &[m], options);
         let got = match query {
             "all" => scores.summary[0],
@@ -89,9 +87,9 @@ fn recorded_outputs_of_trec_eval_are_reproduced() {
     let plain = ScoreOptions::default();
     let complete = ScoreOptions { complete: true, ..plain };
     let cut = ScoreOptions { depth: Some(100), ..complete };
-    recorded("expected.tsv", "qrels.test", "results.test", 1.0, &plain);
-    recorded("expected_complete.tsv", "qrels.test", "results.trunc", 1.0, &complete);
-    recorded("expected_complete_M100.tsv", "qrels.test", "results.trunc", 1.0, &cut);
-    recorded("expected_level2.tsv", "qrels.rel_level", "results.test", 2.0, &plain);
-    recorded("expected_params.tsv", "qrels.test", "results.test", 1.0, &plain);
+    recorded("out.test.aq", "qrels.test", "results.test", 1.0, &plain);
+    recorded("out.test.aqc", "qrels.test", "results.trunc", 1.0, &complete);
+    recorded("out.test.aqcM", "qrels.test", "results.trunc", 1.0, &cut);
+    recorded("out.test.aql", "qrels.rel_level", "results.test", 2.0, &plain);
+    recorded("out.test.meas_params", "qrels.test", "results.test", 1.0, &plain);
 }

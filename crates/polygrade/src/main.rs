@@ -29,6 +29,10 @@ enum Verb {
     Eval(verbs::eval::Args),
     /// Compare runs: significance, intervals, effect sizes, topics needed
     Compare(verbs::compare::Args),
+    /// Measure run files against judgments
+    Metrics(verbs::metrics::Args),
+    /// Print what trec_eval prints for a run file
+    TrecEval(verbs::trec_eval::Args),
     /// Show the best passages for a query
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Verb::Train(args) => verbs::train::run(args, &ui),
         Verb::Eval(args) => verbs::eval::run(args, &ui),
         Verb::Compare(args) => verbs::compare::run(args, &ui),
+        Verb::Metrics(args) => verbs::metrics::run(args, &ui),
+        Verb::TrecEval(args) => verbs::trec_eval::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),

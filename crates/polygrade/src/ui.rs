@@ -1,7 +1,7 @@
 //! What a person or a machine sees: tables, JSON, progress, errors.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use polygrade_data::{Error, Result};
+use polygrade_data::{Error, Problems, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -50,13 +50,25 @@ impl Ui {
         self.print(&out)
     }
 
-    /// Prints a line. A reader that has gone away, as `head` does, is no fault.
+    /// Prints a line.
     pub(crate) fn print(&self, text: &str) -> Result<()> {
-        match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        self.write(&format!("{}\n", text.trim_end()))
+    }
+
+    /// Prints a text as it is. A reader that has gone away, as `head` does, is no fault.
+    pub(crate) fn write(&self, text: &str) -> Result<()> {
+        match std::io::stdout().write_all(text.as_bytes()) {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
                 Err(Error::io("standard output".as_ref(), e))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Says what was passed over.
+    pub(crate) fn warn(&self, warnings: &Problems) {
+        if warnings.total() > 0 {
+            self.note(&format!("passed over:\n{warnings}"));
         }
     }
 

@@ -10,6 +10,25 @@
 //! - **Families.** p-values are adjusted over runs × measures for the scope of all topics, and over runs ×
 //!   measures × languages for the languages.
 //! - The same pair of systems has the same p whatever else is compared with it, before adjustment.
+//!
+//! ```
+//! use polygrade_eval::compare::{Options, Table, Topic, compare};
+//!
+//! let values = [[0.31, 0.52, 0.10, 0.77, 0.45, 0.38], [0.39, 0.50, 0.21, 0.80, 0.61, 0.47]];
+//! let topic = |i: usize| Topic { id: format!("q{i}"), lang: None, unit: format!("q{i}") };
+//! let table = Table {
+//!     systems: vec!["bm25".into(), "dense".into()],
+//!     measures: vec!["nDCG@10".into()],
+//!     topics: (0..6).map(topic).collect(),
+//!     values: vec![values.iter().map(|v| v.to_vec()).collect()],
+//!     notes: vec![],
+//! };
+//! let found = compare(&table, 0, &Options::default())?;
+//! let dense = &found.cells[0].runs[0];
+//! assert!((dense.effect.difference - 0.075).abs() < 1e-12);
+//! assert_eq!((dense.effect.wins, dense.effect.losses, dense.significant), (5, 1, true));
+//! # Ok::<(), polygrade_data::Error>(())
+//! ```
 
 pub mod input;
 
