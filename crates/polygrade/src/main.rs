@@ -27,6 +27,8 @@ enum Verb {
     Train(verbs::train::Args),
     /// Measure a model on a collection, as trec_eval would
     Eval(verbs::eval::Args),
+    /// Compare runs: significance, intervals, effect sizes, topics needed
+    Compare(verbs::compare::Args),
     /// Measure run files against judgments
     Metrics(verbs::metrics::Args),
     /// Print what trec_eval prints for a run file
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Calibrate(args) => verbs::calibrate::run(args, &ui),
         Verb::Train(args) => verbs::train::run(args, &ui),
         Verb::Eval(args) => verbs::eval::run(args, &ui),
+        Verb::Compare(args) => verbs::compare::run(args, &ui),
         Verb::Metrics(args) => verbs::metrics::run(args, &ui),
         Verb::TrecEval(args) => verbs::trec_eval::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),

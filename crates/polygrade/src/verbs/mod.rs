@@ -2,6 +2,7 @@
 
 pub(crate) mod calibrate;
 pub(crate) mod common;
+pub(crate) mod compare;
 pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod export;
