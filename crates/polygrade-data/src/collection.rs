@@ -90,17 +90,15 @@ impl Collection {
             hash.update(text.as_bytes());
         };
         for p in &self.passages {
-            [
-                &p.id,
-                p.title.as_deref().unwrap_or(""),
-                &p.text,
-                p.lang.as_str(),
-                p.group.as_deref().unwrap_or(""),
-            ]
-            .map(&mut text);
+            let title = p.title.as_deref().unwrap_or("");
+            [&p.id, title, &p.text, p.lang.as_str(), p.group.as_deref().unwrap_or("")]
+                .into_iter()
+                .for_each(&mut text);
         }
         for q in &self.queries {
-            [&q.id, q.text.as_str(), q.lang.as_str(), q.group.as_deref().unwrap_or("")].map(&mut text);
+            [&q.id, &q.text, q.lang.as_str(), q.group.as_deref().unwrap_or("")]
+                .into_iter()
+                .for_each(&mut text);
         }
         for judgments in &self.judgments {
             hash.update(&(judgments.len() as u64).to_le_bytes());

@@ -126,7 +126,12 @@ pub fn heat_map(
     let (left, top, width, height, gap) = (110.0, 24.0, 62.0, 24.0, 4.0);
     let w = left + width * columns.len() as f64 + 4.0;
     let h = top + (height + gap) * rows.len() as f64 + 4.0;
-    let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{}\">", escape(label));
+    // A small map is not blown up to the page's width, and a large one scrolls.
+    let style = format!("min-width:{:.0}px;max-width:{:.0}px", 0.7 * w, 1.2 * w);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {w} {h}\" style=\"{style}\" role=\"img\" aria-label=\"{}\">",
+        escape(label)
+    );
     for (j, name) in columns.iter().enumerate() {
         let x = left + width * (j as f64 + 0.5) - 2.0;
         let _ = write!(

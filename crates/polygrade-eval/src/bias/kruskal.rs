@@ -6,7 +6,7 @@
 
 /// The p-value that values do not depend on their group. `None` with fewer than two groups; 1 where all values are
 /// the same.
-pub fn kruskal_wallis(values: &[(usize, f64)], groups: usize) -> Option<f64> {
+pub(super) fn kruskal_wallis(values: &[(usize, f64)], groups: usize) -> Option<f64> {
     let n = values.len() as f64;
     let mut sorted: Vec<&(usize, f64)> = values.iter().collect();
     sorted.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -82,12 +82,15 @@ fn of_lang(
         ));
     }
     if let Some(gap) = get(&Bias::RankGap) {
-        let times = |x: f64| number(x.exp2());
+        let deeper = gap.mean >= 0.0;
+        let times = |x: f64| number(if deeper { x } else { -x }.exp2());
+        let (low, high) = if deeper { (gap.low, gap.high) } else { (gap.high, gap.low) };
         out.push(format!(
-            "{own} queries: the relevant passage in {own} stands {} [{}, {}] times as deep as its translations.",
+            "{own} queries: the relevant passage in {own} stands {} [{}, {}] times as {} as its translations.",
             times(gap.mean),
-            times(gap.low),
-            times(gap.high)
+            times(low),
+            times(high),
+            if deeper { "deep" } else { "high" }
         ));
     }
     let shares = pool.keys().filter_map(|l| Some((l, get(&Bias::Share(l.clone(), k))?)));

@@ -8,6 +8,7 @@ use crate::bias::sentences::name;
 use crate::bootstrap::Interval;
 use crate::evaluation::{BiasReport, Evaluation, PoolEvaluation, Values};
 use crate::html::{Cell, END, begin, escape, heat_map, lang_name, value};
+use crate::pool::Pool;
 use polygrade_data::Lang;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -49,17 +50,27 @@ pub fn html(e: &Evaluation, worst: bool) -> String {
         out += &bias_section(pool, worst);
     }
     out += "<h2>Metrics in each pool</h2>\n";
-    e.pools.iter().for_each(|pool| out += &metrics(e, pool));
+    e.pools.iter().filter(|p| !is_cell(e, p)).for_each(|pool| out += &metrics(e, pool));
+    if e.pools.iter().any(|p| is_cell(e, p)) {
+        out += "<details><summary>Pools of one language</summary>\n";
+        e.pools.iter().filter(|p| is_cell(e, p)).for_each(|pool| out += &metrics(e, pool));
+        out += "</details>\n";
+    }
     out + "<p class=\"note\">The formulas are in docs/guide-bias.md and docs/metrics.md; every number is in \
            <code>evaluation.json</code>, the rankings in <code>runs/</code>.</p>\n"
         + END
+}
+
+/// Whether the heat maps show the pool already.
+fn is_cell(e: &Evaluation, pool: &PoolEvaluation) -> bool {
+    !e.matrix.is_empty() && !pool.pool.mixes() && pool.pool != Pool::Same
 }
 
 /// The first thing to know of each pool.
 fn answers(e: &Evaluation) -> String {
     let mut out = String::from("<div class=\"answers\">\n");
     let Some(metric) = e.metrics.first() else { return String::new() };
-    for pool in &e.pools {
+    for pool in e.pools.iter().filter(|p| !is_cell(e, p)) {
         let Some(i) = pool.intervals.get("mean").and_then(|v| v.get(metric)) else { continue };
         let bias = pool.bias.as_ref().and_then(|b| {
             let get = |m: Bias| b.mean.get(&m.to_string());
@@ -83,7 +94,24 @@ fn answers(e: &Evaluation) -> String {
             bias.unwrap_or_default()
         );
     }
+    if let Some(cross) = e.matrix.get(metric).and_then(crossing) {
+        let _ = write!(
+            out,
+            "<section class=\"card\"><h3>mono-cross</h3><p class=\"big\">{}</p><p>{}, mean over the pairs of a query language \
+             and another passage language.</p></section>\n",
+            value(cross),
+            escape(metric)
+        );
+    }
     out + "</div>\n"
+}
+
+/// The mean off the diagonal.
+fn crossing(rows: &BTreeMap<String, BTreeMap<String, Interval>>) -> Option<f64> {
+    let cells =
+        rows.iter().flat_map(|(q, row)| row.iter().filter(move |(p, _)| *p != q).map(|(_, i)| i.mean));
+    let (sum, n) = cells.fold((0.0, 0), |(s, n), v| (s + v, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 /// Rows are query languages, columns passage languages.
@@ -190,9 +218,18 @@ fn bias_table(bias: &BiasReport) -> String {
         Some(i) => format!("<td>{:.2}<small>{:.2}–{:.2}</small></td>", i.mean, i.low, i.high),
         None => "<td></td>".into(),
     };
-    for measure in order.iter().map(Bias::to_string).filter(|m| bias.mean.contains_key(m)) {
-        let _ = write!(out, "<tr><td>{}</td>{}", escape(&measure), cell(&bias.mean, &measure));
-        bias.by_lang.values().for_each(|v| out += &cell(v, &measure));
+    for measure in &order {
+        let name = measure.to_string();
+        if !bias.mean.contains_key(&name) {
+            continue;
+        }
+        let better = match measure.lower_is_better() {
+            Some(true) => "<small>lower is better</small>",
+            Some(false) => "<small>higher is better</small>",
+            None => "",
+        };
+        let _ = write!(out, "<tr><td>{}{better}</td>{}", escape(&name), cell(&bias.mean, &name));
+        bias.by_lang.values().for_each(|v| out += &cell(v, &name));
         out += "</tr>\n";
     }
     out + "</tbody></table></div></details>\n"
