@@ -263,3 +263,58 @@ impl fmt::Display for Bias {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// en en zh✓ en✓ zh(1) en, asked in zh, by hand.
+    #[test]
+    fn values_of_a_small_ranking() {
+        let [en, zh, ar] = ["en", "zh", "ar"].map(|l| Lang::parse(l).unwrap());
+        let sizes = BTreeMap::from([(en.clone(), 4), (zh.clone(), 2)]);
+        let order = [(&en, 0.0), (&en, 0.0), (&zh, 3.0), (&en, 3.0), (&zh, 1.0), (&en, 0.0)];
+        let top: Vec<Seen> = order
+            .iter()
+            .enumerate()
+            .map(|(i, (lang, grade))| Seen { lang, grade: *grade, rank: i + 1 })
+            .collect();
+        let graded = top.iter().filter(|s| s.grade > 0.0).copied().collect();
+        let view = View { own: &zh, sizes: &sizes, top, graded, rel: 3.0 };
+        let of = |b: Bias| b.of(&view);
+        let close = |b: Bias, want: f64| {
+            let got = b.of(&view).unwrap();
+            assert!((got - want).abs() < 1e-12, "{b}: {got}, not {want}");
+        };
+        close(Bias::MaxR, 4.0);
+        close(Bias::MaxRNorm, 100.0 * 1.5f64.ln() / 3f64.ln());
+        assert_eq!([3, 4].map(|k| of(Bias::Complete(k))), [Some(0.0), Some(100.0)]);
+        assert_eq!([of(Bias::PreferenceOwn), of(Bias::Preference(en.clone()))], [Some(100.0), Some(0.0)]);
+        close(Bias::Inclination(en.clone(), 10), 100.0);
+        close(Bias::RankGap, (3.0f64 / 4.0).log2());
+        close(Bias::RankDistance, (4.0f64 / 3.0).log2());
+        close(Bias::OneTarget(en.clone()), 1.0 / 3.0);
+        close(Bias::OneTarget(zh.clone()), 1.0 / 3.0);
+        close(Bias::Share(en.clone(), 5), 60.0);
+        close(Bias::Top1(First { relevant: false, own: false }), 100.0);
+        // Passages of grade 0 are in one language; of grade 3 scipy.stats.kruskal([3], [4]).
+        assert_eq!(of(Bias::Peer(0, 100)), None);
+        close(Bias::Peer(3, 100), 0.31731050786291115);
+        close(Bias::Peer(3, 2), 1.0);
+        // Not asked: its own language, a language that is not there.
+        assert_eq!(
+            [Bias::Inclination(zh.clone(), 10), Bias::Share(ar.clone(), 5), Bias::Preference(ar)].map(of),
+            [None; 3]
+        );
+        assert!(view.is_even());
+        // Nothing stands above: no inclination, which is not the same as no answer.
+        let first =
+            View { top: Vec::new(), graded: vec![Seen { lang: &zh, grade: 3.0, rank: 1 }], ..view.clone() };
+        assert_eq!(Bias::Inclination(en.clone(), 10).of(&first), Some(0.0));
+        let none = View { graded: Vec::new(), ..view };
+        let all = Bias::all(&BTreeSet::from([en, zh]), 3.0, 10);
+        let defined: Vec<String> =
+            all.iter().filter(|b| b.of(&none).is_some()).map(Bias::to_string).collect();
+        assert_eq!(defined, ["Share(en)@10", "Share(zh)@10"]);
+    }
+}

@@ -16,6 +16,11 @@ fn share(i: &Interval) -> String {
     format!("{:.0} % [{:.0}, {:.0}]", i.mean, i.low, i.high)
 }
 
+/// A share of the pool: no more digits than it needs.
+fn part(x: f64) -> String {
+    format!("{x:.1}").trim_end_matches(".0").to_owned() + " %"
+}
+
 fn number(x: f64) -> String {
     if x < 10.0 { format!("{x:.1}") } else { format!("{x:.0}") }
 }
@@ -49,7 +54,7 @@ fn of_lang(
 ) -> Vec<String> {
     let get = |m: &Bias| values.get(&m.to_string());
     let size: usize = pool.values().sum();
-    let part = |l: &Lang| 100.0 * pool[l] as f64 / size as f64;
+    let of_pool = |l: &Lang| 100.0 * pool[l] as f64 / size as f64;
     let own = name(lang);
     let mut out = Vec::new();
     if let (Some(complete), Some(max)) = (get(&Bias::Complete(k)), get(&Bias::MaxR)) {
@@ -62,7 +67,7 @@ fn of_lang(
     }
     if let Some(first) = get(&Bias::PreferenceOwn) {
         let equal = if even {
-            format!("; without a preference it would be {:.0} %", 100.0 / pool.len() as f64)
+            format!("; without a preference it would be {}", part(100.0 / pool.len() as f64))
         } else {
             String::new()
         };
@@ -72,14 +77,19 @@ fn of_lang(
         ));
     }
     let inclined = pool.keys().filter_map(|l| Some((l, get(&Bias::Inclination(l.clone(), k))?)));
-    if let Some((other, i)) = inclined.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) {
-        out.push(format!(
+    match inclined.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) {
+        Some((_, i)) if i.high < 0.5 => out.push(format!(
+            "{own} queries: hardly any passage in another language that is not relevant stands above the right {own} one \
+             in the top {k}."
+        )),
+        Some((other, i)) => out.push(format!(
             "{own} queries: of what stands above the right {own} passage in the top {k}, {} is {other_name} and not \
-             relevant (0 % where nothing stands above); {other_name} makes up {:.0} % of the pool.",
+             relevant (0 % where nothing stands above); {other_name} makes up {} of the pool.",
             share(i),
-            part(other),
+            part(of_pool(other)),
             other_name = name(other.as_str()),
-        ));
+        )),
+        None => {}
     }
     if let Some(gap) = get(&Bias::RankGap) {
         let deeper = gap.mean >= 0.0;
@@ -94,13 +104,13 @@ fn of_lang(
         ));
     }
     let shares = pool.keys().filter_map(|l| Some((l, get(&Bias::Share(l.clone(), k))?)));
-    let over = |(l, i): &(&Lang, &Interval)| i.mean - part(l);
+    let over = |(l, i): &(&Lang, &Interval)| i.mean - of_pool(l);
     if let Some((most, i)) = shares.max_by(|a, b| over(a).total_cmp(&over(b))) {
         out.push(format!(
-            "{own} queries: {} fills {} of the top {k} and makes up {:.0} % of the pool.",
+            "{own} queries: {} fills {} of the top {k} and makes up {} of the pool.",
             name(most.as_str()),
             share(i),
-            part(most)
+            part(of_pool(most))
         ));
     }
     out
