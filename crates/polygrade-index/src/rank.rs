@@ -52,7 +52,10 @@ fn by_pool(collection: &Collection, queries: &[Index], pool: &Pool) -> Vec<(Vec<
         .collect()
 }
 
-fn ordered(mut found: Vec<(Index, (Vec<Hit>, Vec<Placed>))>) -> Rankings {
+/// A query with its hits and the ranks that were wanted.
+type Ranked = (Index, (Vec<Hit>, Vec<Placed>));
+
+fn ordered(mut found: Vec<Ranked>) -> Rankings {
     found.sort_by_key(|(q, _)| *q);
     let (queries, both): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let (hits, placed) = both.into_iter().unzip();

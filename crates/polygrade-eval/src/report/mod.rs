@@ -18,10 +18,10 @@ pub use worst::worst;
 pub fn html(e: &Evaluation, worst: bool) -> String {
     let title = format!("{} on {}", e.model, e.collection);
     let mut out = begin(&title);
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<h1>{} on <em>{}</em></h1>\n<p class=\"lead\">{} queries, judgments of {}, {} pool{}. Intervals hold {:.0} % of \
-         {} resamples of the queries; translations of a query are drawn together.</p>\n",
+         {} resamples of the queries; translations of a query are drawn together.</p>",
         escape(&e.model),
         escape(&e.collection),
         e.queries,
@@ -34,13 +34,13 @@ pub fn html(e: &Evaluation, worst: bool) -> String {
     out += &answers(e);
     if let Some((metric, _)) = e.metrics.iter().find_map(|m| e.matrix.get_key_value(m)) {
         let note = "Each query against the passages of one language: the diagonal, framed, is its own.";
-        let _ = write!(out, "<h2>Query language × passage language</h2>\n<p class=\"note\">{note}</p>\n");
+        let _ = writeln!(out, "<h2>Query language × passage language</h2>\n<p class=\"note\">{note}</p>");
         out += &matrix(&format!("{metric} by query language and passage language"), &e.matrix[metric]);
         for (other, rows) in e.matrix.iter().filter(|(m, _)| *m != metric) {
             let label = format!("{other} by query language and passage language");
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<details><summary>{}</summary>{}</details>\n",
+                "<details><summary>{}</summary>{}</details>",
                 escape(other),
                 matrix(&label, rows)
             );
@@ -81,9 +81,9 @@ fn answers(e: &Evaluation) -> String {
                 get(Bias::PreferenceOwn)?.mean
             ))
         });
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<section class=\"card\"><h3>{}</h3><p class=\"big\">{}</p><p>{} [{}, {}], {} queries, {}.</p>{}</section>\n",
+            "<section class=\"card\"><h3>{}</h3><p class=\"big\">{}</p><p>{} [{}, {}], {} queries, {}.</p>{}</section>",
             escape(&pool.pool.to_string()),
             value(i.mean),
             escape(metric),
@@ -95,10 +95,10 @@ fn answers(e: &Evaluation) -> String {
         );
     }
     if let Some(cross) = e.matrix.get(metric).and_then(crossing) {
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<section class=\"card\"><h3>mono-cross</h3><p class=\"big\">{}</p><p>{}, mean over the pairs of a query language \
-             and another passage language.</p></section>\n",
+             and another passage language.</p></section>",
             value(cross),
             escape(metric)
         );
@@ -255,13 +255,13 @@ fn metrics(e: &Evaluation, pool: &PoolEvaluation) -> String {
     for (lang, queries) in &pool.queries_by_lang {
         let size: usize = pool.passages.get(lang).map_or(0, |p| p.values().sum());
         let values = pool.intervals.get(lang).map(&cells).unwrap_or_default();
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<tr><td>{}</td><td>{queries}</td><td>{size}</td>{values}</tr>\n",
+            "<tr><td>{}</td><td>{queries}</td><td>{size}</td>{values}</tr>",
             escape(&lang_name(lang))
         );
     }
     let all = pool.intervals.get("mean").map(&cells).unwrap_or_default();
-    let _ = write!(out, "<tr class=\"all\"><td>mean</td><td>{}</td><td></td>{all}</tr>\n", pool.queries);
+    let _ = writeln!(out, "<tr class=\"all\"><td>mean</td><td>{}</td><td></td>{all}</tr>", pool.queries);
     out + "</tbody></table></div>\n"
 }

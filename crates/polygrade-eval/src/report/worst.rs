@@ -35,11 +35,11 @@ pub fn worst(
     count: usize,
 ) -> String {
     let mut out = begin(&format!("Worst queries of {title}"));
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<h1>The worst queries of <em>{}</em></h1>\n<p class=\"lead\">For each query language the {count} queries whose \
          relevant passages are furthest down. <b>✓</b> marks what is relevant (grade {rel} or more); a filled tag is a passage \
-         in the query's own language, an outlined one is in another. Scores are those of the ranking.</p>\n",
+         in the query's own language, an outlined one is in another. Scores are those of the ranking.</p>",
         escape(title)
     );
     for (pool, rankings) in pools {
@@ -60,15 +60,15 @@ pub fn worst(
             continue;
         }
         let name = pool.to_string();
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<h2>{}</h2>\n<p class=\"note\">In the pool: {}.</p>\n",
+            "<h2>{}</h2>\n<p class=\"note\">In the pool: {}.</p>",
             escape(&name),
             escape(&pool.describe())
         );
         for (lang, mut cases) in by_lang {
             cases.sort_by_key(|c| (std::cmp::Reverse((c.max, c.foreign)), c.query));
-            let _ = write!(out, "<h3>{} queries</h3>\n", escape(&lang_name(lang)));
+            let _ = writeln!(out, "<h3>{} queries</h3>", escape(&lang_name(lang)));
             cases.iter().take(count).for_each(|c| out += &case(collection, rankings, c));
         }
     }
@@ -109,15 +109,15 @@ fn case(collection: &Collection, rankings: &Rankings, case: &Case) -> String {
     for (rank, passage, score) in rows {
         let p = &collection.passages[passage as usize];
         if rank > before + 1 {
-            let _ = write!(out, "<li class=\"gap\">… {} more …</li>\n", rank - before - 1);
+            let _ = writeln!(out, "<li class=\"gap\">… {} more …</li>", rank - before - 1);
         }
         before = rank;
         let grade = grades.get(&passage).copied().unwrap_or(0.0);
         let relevant = grade >= case.view.rel;
         let own = p.lang == query.lang;
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<li value=\"{rank}\"{}><span class=\"tag{}\">{}</span>{}{}<span class=\"said\" lang=\"{}\" dir=\"auto\">{}</span></li>\n",
+            "<li value=\"{rank}\"{}><span class=\"tag{}\">{}</span>{}{}<span class=\"said\" lang=\"{}\" dir=\"auto\">{}</span></li>",
             if relevant { " class=\"right\"" } else { "" },
             if own { " own" } else { "" },
             escape(p.lang.as_str()),
