@@ -9,7 +9,7 @@ use crate::plan::{Arm, ArmLabels, ArmResult, Plan};
 use polygrade_data::{At, Collection, Error, Graded, Index, Lang, Result, Split, io};
 use polygrade_encoder::Encoder;
 use polygrade_eval::{Measure, Pool};
-use polygrade_index::{Rankings, rank_bm25};
+use polygrade_index::{Order, Rankings, rank_bm25};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Scenario, TokenizedCollection, Trainer};
 use rayon::prelude::*;
@@ -248,8 +248,9 @@ impl Context<'_> {
         let graded = &self.graded[Split::Test as usize];
         let queries = queries_in(self.collection, graded, &self.plan.langs);
         let pools = self.pools(scenario);
+        let order = |pool| Order { pool, depth: 10, ties: &self.texts.ties, placed: None };
         let rankings: Vec<Rankings> =
-            pools.par_iter().map(|p| rank_bm25(self.collection, &queries, p, 10, &self.texts.ties)).collect();
+            pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
         self.values(scenario, &pools, &rankings, graded)
     }
 }

@@ -3,7 +3,7 @@
 use polygrade_data::{Collection, Error, Graded, Lang, Result, Split};
 use polygrade_train::{Label, LabelPolicies, Policy, Scenario, Settings};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Everything that decides the outcome.
 #[derive(Debug, Clone)]
@@ -109,28 +109,10 @@ impl Plan {
 
     /// A fingerprint of collection, plan and program: results of another one are never mixed in.
     pub fn fingerprint(&self, collection: &Collection) -> String {
-        let mut hash = Xxh3::new();
-        let mut add = |text: &str| {
-            hash.update(&(text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-        };
-        for p in &collection.passages {
-            [&p.id, &p.text, p.lang.as_str(), p.title.as_deref().unwrap_or(""), p.unit()]
-                .into_iter()
-                .for_each(&mut add);
-        }
-        for q in &collection.queries {
-            [&q.id, &q.text, q.lang.as_str(), q.unit()].into_iter().for_each(&mut add);
-        }
-        for split in Split::ALL {
-            for j in collection.judgments(split) {
-                add(&format!("{split:?} {} {} {}", j.query, j.passage, j.grade));
-            }
-        }
         let langs: Vec<&str> = self.langs.iter().map(Lang::as_str).collect();
         let version = (env!("CARGO_PKG_VERSION"), polygrade_train::trainer::TRAINING_VERSION);
-        add(&format!("{:?} {langs:?} {:?} {version:?}", self.settings, self.encoder));
-        format!("{:032x}", hash.digest128())
+        let plan = format!("{:?} {langs:?} {:?} {version:?}", self.settings, self.encoder);
+        format!("{:016x}{:016x}", collection.fingerprint(), xxh3_64(plan.as_bytes()))
     }
 
     /// The arms of the grid, the longest first, so that no thread is left with a long one at the end.

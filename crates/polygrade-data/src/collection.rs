@@ -82,6 +82,35 @@ impl Collection {
         all.into_iter().cloned().collect()
     }
 
+    /// A number that another collection does not share: of all texts, languages, groups and judgments, in order.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut text = |text: &str| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        for p in &self.passages {
+            let title = p.title.as_deref().unwrap_or("");
+            [&p.id, title, &p.text, p.lang.as_str(), p.group.as_deref().unwrap_or("")]
+                .into_iter()
+                .for_each(&mut text);
+        }
+        for q in &self.queries {
+            [&q.id, &q.text, q.lang.as_str(), q.group.as_deref().unwrap_or("")]
+                .into_iter()
+                .for_each(&mut text);
+        }
+        for judgments in &self.judgments {
+            hash.update(&(judgments.len() as u64).to_le_bytes());
+            for j in judgments {
+                hash.update(
+                    &[j.query.to_le_bytes(), j.passage.to_le_bytes(), j.grade.to_le_bytes()].concat(),
+                );
+            }
+        }
+        hash.digest()
+    }
+
     /// The judgments of a split as a table that also answers for translations.
     pub fn graded(&self, split: Split) -> Graded {
         Graded::new(self, split)

@@ -226,6 +226,7 @@ importer!(sentence_transformers, Format::SentenceTransformers, common::sentence_
 #[cfg(feature = "parquet")]
 importer!(mteb, Format::Mteb, common::mteb());
 importer!(squad, Format::Squad, common::squad());
+importer!(lareqa, Format::Lareqa, common::lareqa());
 importer!(topics, Format::Topics, common::topics());
 
 proptest! {

@@ -221,6 +221,23 @@ fn squad_from_a_file_and_from_a_folder_of_languages() {
 }
 
 #[test]
+fn lareqa_sentences_are_passages_and_judgments_reach_every_language() {
+    let options = Options { split: SplitRule::Fixed(Split::Test), ..Options::default() };
+    let c = Place::of(&common::lareqa()).import(Format::Lareqa, &options);
+    let want = [
+        ("en-a1p1s1", None, "A fox runs.", "en", None),
+        ("en-a1p1s2", None, "A dog barks.", "en", None),
+        ("zh-a1p1s1", None, "狐狸跑，狗叫。", "zh", None),
+    ];
+    assert_eq!(passages(&c), want);
+    assert_eq!(queries(&c)[0], ("en-i1", "Who barks?", "en", Some("i1")));
+    let own = [("en-i1", "en-a1p1s2", 1.0), ("zh-i1", "zh-a1p1s1", 1.0)];
+    assert_eq!(graded(&c, Split::Test), triples(&own));
+    let table = c.graded(Split::Test);
+    assert_eq!((table.grade(0, 2), table.grade(1, 1), table.grade(1, 0)), (Some(1.0), Some(1.0), None));
+}
+
+#[test]
 fn squad_articles_stay_in_one_split() {
     let article = |i: u32| {
         let asked: Vec<String> =

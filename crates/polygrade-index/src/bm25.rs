@@ -5,8 +5,9 @@
 //! Words are Unicode's (UAX 29), lower-cased, without stemming; languages written without spaces use
 //! character bigrams instead. Made for baselines in memory, not for serving: that is tantivy's work.
 
-use crate::top::{Hit, TieOrder, Top};
+use crate::top::{TieOrder, Top};
 use polygrade_data::Lang;
+use polygrade_eval::Hit;
 use rustc_hash::FxHashMap;
 use unicode_segmentation::UnicodeSegmentation;
 

@@ -11,5 +11,6 @@ mod rank;
 mod top;
 pub mod vectors;
 
-pub use rank::{Rankings, rank, rank_bm25};
-pub use top::{Hit, TieOrder};
+pub use polygrade_eval::{Hit, Rankings};
+pub use rank::{Order, rank, rank_bm25};
+pub use top::TieOrder;

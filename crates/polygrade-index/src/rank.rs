@@ -2,48 +2,45 @@
 
 use crate::bm25::Bm25;
 use crate::exact;
-use crate::top::{Hit, TieOrder};
+use crate::top::TieOrder;
 use polygrade_data::{Collection, Graded, Index, Lang};
-use polygrade_eval::pool::{Pool, topic};
-use polygrade_eval::{Measure, Topic};
+use polygrade_eval::rankings::Placed;
+use polygrade_eval::{Hit, Pool, Rankings};
 use polygrade_nn::Matrix;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// The best passages of some queries.
-#[derive(Debug, Clone, Default)]
-pub struct Rankings {
-    /// The queries, ascending.
-    pub queries: Vec<Index>,
-    /// The hits of each.
-    pub hits: Vec<Vec<Hit>>,
+/// What is ranked, and how deep.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The pool.
+    pub pool: &'a Pool,
+    /// Passages in each ranking.
+    pub depth: usize,
+    /// The order of equal scores.
+    pub ties: &'a TieOrder,
+    /// Where given, the ranks of all passages with a grade above 0 are found too, however deep they are.
+    pub placed: Option<&'a Graded>,
 }
 
-impl Rankings {
-    /// The topics to compute metrics from.
-    pub fn topics(&self, collection: &Collection, graded: &Graded, pool: &Pool) -> Vec<Topic> {
-        let pairs = self.queries.iter().zip(&self.hits);
-        pairs.map(|(&q, hits)| topic(collection, graded, pool, q, hits.iter().map(|h| h.passage))).collect()
-    }
-
-    /// A metric's value for each query.
-    pub fn values(
-        &self,
-        measure: &Measure,
-        collection: &Collection,
-        graded: &Graded,
-        pool: &Pool,
-    ) -> Vec<f64> {
-        self.topics(collection, graded, pool).iter().map(|t| measure.of(t)).collect()
+impl Order<'_> {
+    /// The passages of a query whose ranks are wanted.
+    fn wanted(&self, collection: &Collection, query: Index) -> Vec<Index> {
+        let lang = &collection.queries[query as usize].lang;
+        let inside = |p: Index| self.pool.holds(lang, &collection.passages[p as usize].lang);
+        let Some(graded) = self.placed else { return Vec::new() };
+        graded.judged(query).filter(|(p, g)| *g > 0.0 && inside(*p)).map(|(p, _)| p).collect()
     }
 }
 
-/// Queries that share a pool, so that it is gathered once.
+/// Queries that share a pool, so that it is gathered once; those without a place in it are left out.
 fn by_pool(collection: &Collection, queries: &[Index], pool: &Pool) -> Vec<(Vec<Index>, Vec<Index>)> {
     let mut groups: BTreeMap<Option<&Lang>, Vec<Index>> = BTreeMap::new();
     for &q in queries {
         let lang = &collection.queries[q as usize].lang;
-        groups.entry((*pool == Pool::Same).then_some(lang)).or_default().push(q);
+        if pool.serves(lang) {
+            groups.entry(pool.depends_on_query().then_some(lang)).or_default().push(q);
+        }
     }
     groups
         .into_values()
@@ -55,52 +52,59 @@ fn by_pool(collection: &Collection, queries: &[Index], pool: &Pool) -> Vec<(Vec<
         .collect()
 }
 
-fn ordered(mut pairs: Vec<(Index, Vec<Hit>)>) -> Rankings {
-    pairs.sort_by_key(|(q, _)| *q);
-    let (queries, hits) = pairs.into_iter().unzip();
-    Rankings { queries, hits }
+/// A query with its hits and the ranks that were wanted.
+type Ranked = (Index, (Vec<Hit>, Vec<Placed>));
+
+fn ordered(mut found: Vec<Ranked>) -> Rankings {
+    found.sort_by_key(|(q, _)| *q);
+    let (queries, both): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let (hits, placed) = both.into_iter().unzip();
+    Rankings { queries, hits, placed }
 }
 
 /// Ranks `queries` by scalar product; row i of the matrices is the vector of query or passage i.
 pub fn rank(
     collection: &Collection,
     queries: &[Index],
-    pool: &Pool,
     (query_vectors, passage_vectors): (&Matrix, &Matrix),
-    k: usize,
-    ties: &TieOrder,
+    order: &Order,
     threads: bool,
 ) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
-    for (queries, passages) in by_pool(collection, queries, pool) {
+    for (queries, passages) in by_pool(collection, queries, order.pool) {
         let block = exact::Pool::new(passages, passage_vectors);
         let mut vectors = Matrix::zeros(queries.len(), query_vectors.cols);
         for (i, &q) in queries.iter().enumerate() {
             vectors.row_mut(i).copy_from_slice(query_vectors.row(q as usize));
         }
-        let hits = block.search(&vectors, k, ties, threads);
-        out.extend(queries.into_iter().zip(hits));
+        let wanted: Vec<Vec<Index>> = queries.iter().map(|q| order.wanted(collection, *q)).collect();
+        let found = block.search_placed(&vectors, order.depth, order.ties, &wanted, passage_vectors, threads);
+        out.extend(queries.into_iter().zip(found));
     }
     ordered(out)
 }
 
-/// Ranks `queries` by BM25, the lexical baseline.
-pub fn rank_bm25(
-    collection: &Collection,
-    queries: &[Index],
-    pool: &Pool,
-    k: usize,
-    ties: &TieOrder,
-) -> Rankings {
+/// Ranks `queries` by BM25, the lexical baseline. Passages that share no term with the query are not ranked.
+pub fn rank_bm25(collection: &Collection, queries: &[Index], order: &Order) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
-    for (queries, passages) in by_pool(collection, queries, pool) {
+    for (queries, passages) in by_pool(collection, queries, order.pool) {
         let texts: Vec<_> = passages.iter().map(|&p| collection.passages[p as usize].full_text()).collect();
         let langs = passages.iter().map(|&p| &collection.passages[p as usize].lang);
         let records = passages.iter().zip(&texts).zip(langs).map(|((&p, t), l)| (p, t.as_ref(), l));
         let index = Bm25::new(records);
         out.par_extend(queries.into_par_iter().map(|q| {
             let query = &collection.queries[q as usize];
-            (q, index.search(&query.text, &query.lang, k, ties))
+            let wanted = order.wanted(collection, q);
+            // A wanted passage may be anywhere in the ranking.
+            let depth = if wanted.is_empty() { order.depth } else { passages.len() };
+            let mut hits = index.search(&query.text, &query.lang, depth, order.ties);
+            let rank =
+                |p: Index| hits.iter().position(|h| h.passage == p).map_or(passages.len(), |at| at + 1);
+            let mut placed: Vec<Placed> =
+                wanted.into_iter().map(|passage| Placed { passage, rank: rank(passage) }).collect();
+            placed.sort_by_key(|p| (p.rank, p.passage));
+            hits.truncate(order.depth);
+            (q, (hits, placed))
         }));
     }
     ordered(out)

@@ -1,16 +1,8 @@
 //! The best k of a stream of scores.
 
+use polygrade_eval::Hit;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-
-/// A passage found, by its number, with its score.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    /// The passage's number.
-    pub passage: u32,
-    /// Its score.
-    pub score: f32,
-}
 
 /// Where equal scores leave passages: by id, descending, as in trec_eval.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use polygrade_data::{Collection, Graded, Index, Result};
 use polygrade_encoder::{TextEncoder, TextKind};
 use polygrade_eval::Pool;
-use polygrade_index::{Rankings, TieOrder, rank};
+use polygrade_index::{Order, Rankings, TieOrder, rank};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::l2_normalize;
@@ -56,6 +56,52 @@ fn encode_some(encoder: &dyn TextEncoder, bags: &Bags, which: &[Index], threads:
     out
 }
 
+/// The vectors of queries and passages, at their places among all texts of a collection; those of texts that no pool
+/// needs are zero.
+pub struct Encoded<'a> {
+    collection: &'a Collection,
+    ties: &'a TieOrder,
+    queries: Matrix,
+    passages: Matrix,
+    threads: bool,
+}
+
+impl<'a> Encoded<'a> {
+    /// Encodes `queries` (ascending) and the passages that any of `pools` holds for them, each text once.
+    pub fn new(
+        encoder: &dyn TextEncoder,
+        collection: &'a Collection,
+        tokenized: &'a TokenizedCollection,
+        queries: &[Index],
+        pools: &[Pool],
+        threads: bool,
+    ) -> Encoded<'a> {
+        let mut langs: Vec<_> = queries.iter().map(|&q| &collection.queries[q as usize].lang).collect();
+        langs.sort();
+        langs.dedup();
+        let needed = |p: &&(usize, &polygrade_data::Passage)| {
+            pools.iter().any(|pool| langs.iter().any(|l| pool.holds(l, &p.1.lang)))
+        };
+        let passages: Vec<(usize, &polygrade_data::Passage)> =
+            collection.passages.iter().enumerate().collect();
+        let passages: Vec<Index> = passages.iter().filter(needed).map(|(i, _)| *i as Index).collect();
+        Encoded {
+            collection,
+            ties: &tokenized.ties,
+            queries: encode_some(encoder, &tokenized.queries, queries, threads),
+            passages: encode_some(encoder, &tokenized.passages, &passages, threads),
+            threads,
+        }
+    }
+
+    /// Ranks `queries`, which must have been encoded, against `pool`. Where `placed` is given, the ranks of all passages
+    /// with a grade above 0 are found too.
+    pub fn rank(&self, queries: &[Index], pool: &Pool, depth: usize, placed: Option<&Graded>) -> Rankings {
+        let order = Order { pool, depth, ties: self.ties, placed };
+        rank(self.collection, queries, (&self.queries, &self.passages), &order, self.threads)
+    }
+}
+
 /// Ranks `queries` (ascending) with `encoder`, each against each of `pools`, `depth` passages deep. Each text
 /// is encoded once.
 pub fn evaluate(
@@ -67,21 +113,8 @@ pub fn evaluate(
     depth: usize,
     threads: bool,
 ) -> Vec<Rankings> {
-    let mut needed = vec![false; collection.passages.len()];
-    let mut langs: Vec<_> = queries.iter().map(|&q| &collection.queries[q as usize].lang).collect();
-    langs.sort();
-    langs.dedup();
-    for (p, needed) in collection.passages.iter().zip(&mut needed) {
-        *needed = pools.iter().any(|pool| langs.iter().any(|l| pool.holds(l, &p.lang)));
-    }
-    let passages: Vec<Index> = (0..needed.len() as Index).filter(|&i| needed[i as usize]).collect();
-    let query_vectors = encode_some(encoder, &tokenized.queries, queries, threads);
-    let passage_vectors = encode_some(encoder, &tokenized.passages, &passages, threads);
-    let vectors = (&query_vectors, &passage_vectors);
-    pools
-        .iter()
-        .map(|pool| rank(collection, queries, pool, vectors, depth, &tokenized.ties, threads))
-        .collect()
+    let encoded = Encoded::new(encoder, collection, tokenized, queries, pools, threads);
+    pools.iter().map(|pool| encoded.rank(queries, pool, depth, None)).collect()
 }
 
 /// The queries of `graded` in the given languages.

@@ -148,8 +148,10 @@ fn train_eval_encode_and_search_work_together() {
         str(&run_file),
     ];
     let eval: Value = serde_json::from_str(&ok(&args)).unwrap();
-    let (a, b) =
-        (eval["macro_mean"]["nDCG@10"].as_f64().unwrap(), trained[0]["dev_ndcg_10"].as_f64().unwrap());
+    let (a, b) = (
+        eval["pools"][0]["macro_mean"]["nDCG@10"].as_f64().unwrap(),
+        trained[0]["dev_ndcg_10"].as_f64().unwrap(),
+    );
     assert!((a - b).abs() < 1e-9, "the same model and queries: {a} {b}");
     // What was written to disk gives the same figures as what was in memory.
     let run = polygrade_eval::run::read(&run_file).unwrap();

@@ -146,8 +146,10 @@ fn a_transformer_is_trained_measured_and_kept_where_it_was_best() {
         "eval", out, &mini, "--langs", "en", "--split", "dev", "-m", "nDCG@10", "--json",
     ]))
     .unwrap();
-    let (before, after) =
-        (trained[0]["dev_ndcg_10"].as_f64().unwrap(), measured["by_lang"]["en"]["nDCG@10"].as_f64());
+    let (before, after) = (
+        trained[0]["dev_ndcg_10"].as_f64().unwrap(),
+        measured["pools"][0]["by_lang"]["en"]["nDCG@10"].as_f64(),
+    );
     assert!((before - after.unwrap()).abs() < 1e-9, "the saved model is the one that was measured");
     let changed: Value =
         serde_json::from_str(&ok(&["model", "diff", &bert, out, "--json", "--top", "1000"])).unwrap();

@@ -2,27 +2,8 @@
 
 use crate::outcome::Cell;
 use polygrade_eval::bootstrap::Interval;
+use polygrade_eval::html::{escape, signed, value};
 use std::fmt::Write;
-
-/// Text made safe for HTML and SVG.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// A number as axes and tables show it.
-pub(super) fn value(x: f64) -> String {
-    format!("{x:.3}").replacen("0.", ".", usize::from(x.abs() < 1.0)).replace("-.000", ".000")
-}
-
-/// With its sign.
-pub(super) fn signed(x: f64) -> String {
-    let text = value(x.abs());
-    match text.as_str() {
-        ".000" => "±.000".into(),
-        _ if x < 0.0 => format!("−{text}"),
-        _ => format!("+{text}"),
-    }
-}
 
 /// Round steps for an axis of this length.
 fn step(span: f64) -> f64 {
@@ -324,13 +305,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(value(0.4117), ".412");
-        assert_eq!(value(1.0), "1.000");
-        assert_eq!(signed(-0.0131), "−.013");
-        assert_eq!(signed(0.0131), "+.013");
-        assert_eq!(signed(-0.0001), "±.000");
         assert_eq!([0.0, 0.3, 1.0, 0.125].map(tick), ["0", ".3", "1", ".125"]);
         assert_eq!(ticks(0.21, 0.34).map(value).collect::<Vec<_>>(), [".250", ".300"]);
-        assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
     }
 }

@@ -5,8 +5,8 @@
 mod chart;
 
 use crate::outcome::{ALL, Calibration, Cell, TestRow, test_of};
-use chart::{escape, range, signed, value};
-use polygrade_data::Lang;
+use chart::range;
+use polygrade_eval::html::{escape, signed, value};
 use polygrade_train::{Policy, Scenario};
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub fn html(c: &Calibration) -> String {
          <title>Where relevance begins in {name}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
          <h1>Where relevance begins in <em>{name}</em></h1>\n\
          <p class=\"lead\">Grades 0–{}, {} policies, seeds each: {}, compared by {} on dev. {}</p>\n",
-        include_str!("style.css"),
+        polygrade_eval::html::STYLE,
         c.max_grade,
         c.grid.len(),
         c.seeds.len(),
@@ -311,61 +311,5 @@ fn made(c: &Calibration) -> String {
 
 /// A language's English name with its tag, where the name is known.
 fn lang_name(tag: &str) -> String {
-    const NAMES: &[(&str, &str)] = &[
-        ("am", "Amharic"),
-        ("ar", "Arabic"),
-        ("bg", "Bulgarian"),
-        ("bn", "Bengali"),
-        ("cs", "Czech"),
-        ("da", "Danish"),
-        ("de", "German"),
-        ("el", "Greek"),
-        ("en", "English"),
-        ("es", "Spanish"),
-        ("et", "Estonian"),
-        ("fa", "Persian"),
-        ("fi", "Finnish"),
-        ("fr", "French"),
-        ("he", "Hebrew"),
-        ("hi", "Hindi"),
-        ("hr", "Croatian"),
-        ("hu", "Hungarian"),
-        ("id", "Indonesian"),
-        ("it", "Italian"),
-        ("ja", "Japanese"),
-        ("ko", "Korean"),
-        ("lt", "Lithuanian"),
-        ("lv", "Latvian"),
-        ("ms", "Malay"),
-        ("nl", "Dutch"),
-        ("no", "Norwegian"),
-        ("pl", "Polish"),
-        ("pt", "Portuguese"),
-        ("ro", "Romanian"),
-        ("ru", "Russian"),
-        ("sk", "Slovak"),
-        ("sl", "Slovenian"),
-        ("sr", "Serbian"),
-        ("sv", "Swedish"),
-        ("sw", "Swahili"),
-        ("ta", "Tamil"),
-        ("te", "Telugu"),
-        ("th", "Thai"),
-        ("tl", "Tagalog"),
-        ("tr", "Turkish"),
-        ("uk", "Ukrainian"),
-        ("ur", "Urdu"),
-        ("vi", "Vietnamese"),
-        ("yo", "Yoruba"),
-        ("zh", "Chinese"),
-        ("zu", "Zulu"),
-    ];
-    if tag == ALL {
-        return "all languages".into();
-    }
-    let primary = Lang::parse(tag).map_or(tag.to_owned(), |l| l.primary().to_owned());
-    match NAMES.iter().find(|(t, _)| *t == primary) {
-        Some((_, name)) => format!("{name} ({tag})"),
-        None => tag.to_owned(),
-    }
+    if tag == ALL { "all languages".into() } else { polygrade_eval::html::lang_name(tag) }
 }

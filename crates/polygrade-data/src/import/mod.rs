@@ -43,6 +43,8 @@ pub enum Format {
     Mteb,
     /// SQuAD and its translations, such as XQuAD.
     Squad,
+    /// LAReQA's XQuAD-R: SQuAD with sentence breaks, sentences as passages.
+    Lareqa,
     /// Graded sentence pairs, such as STS and SICK.
     Pairs,
     /// Graded topics in parallel languages, the layout that `collections/mini` was written in.
@@ -51,7 +53,7 @@ pub enum Format {
 
 impl Format {
     /// All formats with the names they go by.
-    pub const ALL: [(&'static str, Format); 10] = [
+    pub const ALL: [(&'static str, Format); 11] = [
         ("beir", Format::Beir),
         ("trec", Format::Trec),
         ("miracl", Format::Miracl),
@@ -60,6 +62,7 @@ impl Format {
         ("sentence-transformers", Format::SentenceTransformers),
         ("mteb", Format::Mteb),
         ("squad", Format::Squad),
+        ("lareqa", Format::Lareqa),
         ("pairs", Format::Pairs),
         ("topics", Format::Topics),
     ];
@@ -168,7 +171,8 @@ pub fn import(format: Format, sources: &[Source], out: &Path, options: &Options)
             Format::FlagEmbedding => flagembedding::import(source, &mut sink),
             Format::SentenceTransformers => sentence_transformers::import(source, &mut sink),
             Format::Mteb => mteb::import(source, &mut sink),
-            Format::Squad => squad::import(source, &mut sink),
+            Format::Squad => squad::import(source, &mut sink, false),
+            Format::Lareqa => squad::import(source, &mut sink, true),
             Format::Pairs => pairs::import(source, &mut sink),
             Format::Topics => topics::import(source, &mut sink),
         };

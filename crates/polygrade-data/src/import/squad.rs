@@ -2,14 +2,19 @@
 //! has grade 3 for its own paragraph and 1 for the others of the same article. A question marked impossible
 //! has grade 1 for its own paragraph too. Articles are never divided between splits. Parallel files have the
 //! same order of articles and paragraphs and the same question ids, which makes the groups.
+//!
+//! LAReQA's XQuAD-R is the same with `sentence_breaks`, pairs of character offsets: there a sentence is a passage, and a
+//! question has grade 1 for the sentence in which its answer begins, in every language. Sentences are not parallel, so
+//! they have no groups; the questions' groups carry the judgments over.
 
 use super::{Sink, Source, files_of, lang_of, name_hints};
-use crate::error::{At, Error, Result};
+use crate::error::{At, Error, Report, Result};
 use crate::io;
 use crate::lang::Lang;
 use crate::record::{RawText, Split};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use std::path::Path;
 
 #[derive(Deserialize)]
@@ -22,6 +27,9 @@ struct Paragraph {
     context: String,
     #[serde(default)]
     qas: Vec<Question>,
+    /// Read where they are needed, so that SQuAD's files may have anything here.
+    #[serde(default)]
+    sentence_breaks: Value,
 }
 
 #[derive(Deserialize)]
@@ -31,9 +39,17 @@ struct Question {
     question: String,
     #[serde(default)]
     is_impossible: bool,
+    #[serde(default)]
+    answers: Value,
 }
 
-pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
+#[derive(Deserialize)]
+struct Answer {
+    answer_start: usize,
+}
+
+/// `sentences`: the files are LAReQA's.
+pub(super) fn import(source: &Source, sink: &mut Sink, sentences: bool) -> Result<()> {
     for path in files_of(source, |name| name.ends_with(".json"))? {
         let lang = lang_of(source, sink, &path);
         let split = name_hints(&path).1;
@@ -46,7 +62,8 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
         let mut failure = None;
         let mut each = |article: Article| {
             number += 1;
-            match add(sink, &path, &lang, split, number, article) {
+            let place = Place { path: &path, lang: &lang, split, number };
+            match if sentences { add_sentences(sink, &place, article) } else { add(sink, &place, article) } {
                 Ok(()) => true,
                 Err(e) => {
                     failure = Some(e);
@@ -69,18 +86,41 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
     Ok(())
 }
 
-fn add(
-    sink: &mut Sink,
-    path: &Path,
-    lang: &Lang,
+/// Where an article stands.
+struct Place<'a> {
+    path: &'a Path,
+    lang: &'a Lang,
+    /// The split that the file's name says.
     split: Option<Split>,
     number: usize,
-    article: Article,
-) -> Result<()> {
-    let at = At::file(path);
-    // Files of different splits number their articles each from 1.
-    let part = split.map_or("", Split::name);
-    let group = |i: usize| format!("{part}a{number}p{}", i + 1);
+}
+
+impl Place<'_> {
+    /// A paragraph's number, the same in all languages.
+    fn group(&self, i: usize) -> String {
+        // Files of different splits number their articles each from 1.
+        let part = self.split.map_or("", Split::name);
+        format!("{part}a{}p{}", self.number, i + 1)
+    }
+
+    /// The article's split; not by the question's group: an article stays whole.
+    fn split(&self, sink: &Sink) -> Split {
+        self.split.unwrap_or_else(|| sink.options.split.of(&format!("a{}", self.number)))
+    }
+
+    /// Adds a question and gives its id.
+    fn query(&self, sink: &mut Sink, id: String, text: String) -> Result<String> {
+        let name = format!("{}-{id}", self.lang);
+        let raw = RawText { group: Some(id), ..RawText::new(name.clone(), text) };
+        sink.query(&At::file(self.path), raw, Some(self.lang))?;
+        Ok(name)
+    }
+}
+
+fn add(sink: &mut Sink, place: &Place, article: Article) -> Result<()> {
+    let at = At::file(place.path);
+    let lang = place.lang;
+    let group = |i: usize| place.group(i);
     let passage_id = |i: usize| format!("{lang}-{}", group(i));
     for (i, paragraph) in article.paragraphs.iter().enumerate() {
         let raw = RawText { group: Some(group(i)), ..RawText::new(passage_id(i), paragraph.context.clone()) };
@@ -89,15 +129,50 @@ fn add(
     let count = article.paragraphs.len();
     for (i, paragraph) in article.paragraphs.into_iter().enumerate() {
         for question in paragraph.qas {
-            let id = format!("{lang}-{}", question.id);
-            let raw = RawText { group: Some(question.id), ..RawText::new(id.clone(), question.question) };
-            sink.query(&at, raw, Some(lang))?;
-            // Not by the question's group: an article stays whole.
-            let split = split.unwrap_or_else(|| sink.options.split.of(&format!("a{number}")));
+            let impossible = question.is_impossible;
+            let id = place.query(sink, question.id, question.question)?;
+            let split = place.split(sink);
             for j in 0..count {
-                let grade = if i == j && !question.is_impossible { 3.0 } else { 1.0 };
+                let grade = if i == j && !impossible { 3.0 } else { 1.0 };
                 sink.judgment(&at, split, (&id, &passage_id(j)), grade)?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn add_sentences(sink: &mut Sink, place: &Place, article: Article) -> Result<()> {
+    let at = At::file(place.path);
+    for (i, paragraph) in article.paragraphs.into_iter().enumerate() {
+        let group = place.group(i);
+        let breaks: Vec<[usize; 2]> = serde_json::from_value(paragraph.sentence_breaks).map_err(|e| {
+            let fix = "take LAReQA's files (xquad-r/en.json …), or import them as squad";
+            Error::input(at.clone(), format!("paragraph {group} has no sentence_breaks: {e}"), fix)
+        })?;
+        let chars: Vec<char> = paragraph.context.chars().collect();
+        let id = |s: usize| format!("{}-{group}s{}", place.lang, s + 1);
+        for (s, &[from, to]) in breaks.iter().enumerate() {
+            let text: String = chars.get(from..to).unwrap_or_default().iter().collect();
+            if text.trim().is_empty() {
+                let what = format!("paragraph {group} has no sentence at {from}..{to}");
+                let fix = "offsets are of characters, within the context";
+                sink.problems().push(at.clone(), what, fix);
+                continue;
+            }
+            sink.passage(&at, RawText::new(id(s), text), Some(place.lang))?;
+        }
+        for question in paragraph.qas {
+            let answers: Vec<Answer> = serde_json::from_value(question.answers).unwrap_or_default();
+            let starts = answers.first().map(|a| a.answer_start);
+            let inside = |b: &[usize; 2]| starts.is_some_and(|s| b[0] <= s && s < b[1]);
+            let Some(s) = breaks.iter().position(inside) else {
+                let what = format!("question {:?} has no answer that begins in a sentence", question.id);
+                sink.problems().push(at.clone(), what, "give answers: [{\"answer_start\": N, \"text\": …}]");
+                continue;
+            };
+            let query = place.query(sink, question.id, question.question)?;
+            let split = place.split(sink);
+            sink.judgment(&at, split, (&query, &id(s)), 1.0)?;
         }
     }
     Ok(())

@@ -385,6 +385,21 @@ pub(crate) fn squad() -> Files {
     )])
 }
 
+pub(crate) fn lareqa() -> Files {
+    let file = |lang: &str, context: &str, breaks: &str, question: &str, start: usize| {
+        let text = format!(
+            "{{\"data\": [{{\"paragraphs\": [{{\"context\": \"{context}\", \"sentence_breaks\": {breaks}, \"qas\": [\
+             {{\"id\": \"i1\", \"question\": \"{question}\", \"answers\": [{{\"answer_start\": {start}, \"text\": \"x\"}}]}}]}}]}}]}}"
+        );
+        (format!("{lang}.json"), text.into_bytes())
+    };
+    vec![
+        file("en", "A fox runs. A dog barks.", "[[0, 11], [12, 24]]", "Who barks?", 14),
+        // Offsets are of characters, not bytes; one sentence here, two there.
+        file("zh", "狐狸跑，狗叫。", "[[0, 7]]", "谁在叫？", 4),
+    ]
+}
+
 pub(crate) fn pairs() -> Files {
     files(&[
         ("sick-en-train.csv", "A fox runs.,A fox is running.,4.5\n\"A dog, barking.\",A cat.,1\n"),
@@ -430,6 +445,7 @@ pub(crate) fn sources() -> Vec<(Format, Files)> {
         #[cfg(feature = "parquet")]
         (Format::Mteb, mteb()),
         (Format::Squad, squad()),
+        (Format::Lareqa, lareqa()),
         (Format::Pairs, pairs()),
         (Format::Topics, topics()),
     ]

@@ -1,20 +1,27 @@
-//! `polygrade eval`: a model and a collection → metrics, and a run file.
+//! `polygrade eval`: rank in each pool, measure, write, report.
+
+mod text;
 
 use super::common::{ModelOptions, langs};
-use crate::ui::{Ui, table};
-use polygrade_data::{Collection, Error, Lang, Result, Split};
-use polygrade_eval::{Measure, Pool, run as runs};
-use polygrade_index::{Rankings, TieOrder, rank_bm25};
+use crate::ui::Ui;
+use polygrade_data::io::AtomicDir;
+use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split, io};
+use polygrade_encoder::TextEncoder;
+use polygrade_eval::evaluation::{Settings, Values};
+use polygrade_eval::{Evaluation, Measure, Pool, PoolEvaluation, Rankings, bias, report, run as runs};
+use polygrade_index::{Order, TieOrder, rank_bm25};
 use polygrade_train::TokenizedCollection;
-use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::evaluate::{Encoded, queries_in};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     polygrade eval model collections/mini --split test\n  \
-    polygrade eval bm25 collections/mini --pool all -m nDCG@10 -m 'P(rel=2)@5' --run bm25.trec")]
+    polygrade eval bm25 collections/mini --pool all -m nDCG@10 -m 'P(rel=2)@5' --run bm25.trec\n  \
+    polygrade eval model collections/mini --matrix --pool multi:own+en --out runs/bias")]
 pub(crate) struct Args {
     /// Folder of a model, its name on the Hugging Face hub, or `bm25` for the lexical baseline
     model: String,
@@ -23,9 +30,16 @@ pub(crate) struct Args {
     /// Judgments to measure on: train, dev or test
     #[arg(long, default_value = "test")]
     split: String,
-    /// Passages each query is ranked against: same (its own language), all, or languages
-    #[arg(long, default_value = "same", value_name = "same|all|LANGS")]
-    pool: String,
+    /// Passages each query is ranked against; may be repeated: mono-same, mono-cross, mono-cross:zh, mono:zh,
+    /// multi, multi:en+zh, multi:own+en. mono-same unless given
+    #[arg(long = "pool", value_name = "POOL")]
+    pools: Vec<String>,
+    /// Every query language against every passage language: mono-same and mono-cross
+    #[arg(long)]
+    matrix: bool,
+    /// The pools of LAReQA's settings: lareqa, x-x, x-x-mono, x-y
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
     /// Languages of the queries; all unless given
     #[arg(long)]
     langs: Option<String>,
@@ -34,103 +48,81 @@ pub(crate) struct Args {
     metrics: Vec<String>,
     #[command(flatten)]
     options: ModelOptions,
-    /// Write the rankings to a TREC run file
+    /// Write evaluation, pools, rankings, values of queries, report.html and worst.html to a new folder
+    #[arg(long, value_name = "NEW")]
+    out: Option<PathBuf>,
+    /// Write the rankings of the pool to a TREC run file
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
     /// Passages in each ranking
     #[arg(long, default_value_t = 1000, value_name = "N")]
     depth: usize,
+    /// Lowest grade that is relevant in measures of language bias; the highest of the scale unless given
+    #[arg(long, value_name = "GRADE")]
+    bias_rel: Option<f32>,
+    /// Passages that Comp@k, Inclination@k and Share@k look at
+    #[arg(long, default_value_t = 10, value_name = "K")]
+    bias_k: usize,
+    /// Queries of each language and pool in worst.html
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    worst: usize,
     /// Print every query's values as well
     #[arg(short = 'q', long)]
     per_query: bool,
 }
 
-#[derive(Serialize)]
-struct Evaluation {
-    model: String,
-    collection: String,
-    split: Split,
-    pool: String,
-    queries: usize,
-    /// Metric → mean over the languages' means.
-    macro_mean: BTreeMap<String, f64>,
-    /// Language → metric → mean over its queries.
-    by_lang: BTreeMap<String, BTreeMap<String, f64>>,
-    /// Query → metric → value.
-    by_query: BTreeMap<String, BTreeMap<String, f64>>,
-}
-
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let split = Split::parse(&args.split)
         .ok_or_else(|| Error::Usage(format!("{:?} is no split: train, dev, test", args.split)))?;
-    let pool = Pool::parse(&args.pool).ok_or_else(|| {
-        Error::Usage(format!("{:?} is no pool: same, all, or languages such as en,zh", args.pool))
-    })?;
-    let measures = measures(&args.metrics)?;
-    if args.depth == 0 {
-        return Err(Error::Usage("--depth must be 1 or more".into()));
+    let mut measures = measures(&args.metrics, args.scenario.as_deref())?;
+    if args.depth == 0 || args.bias_k == 0 {
+        return Err(Error::Usage("--depth and --bias-k must be 1 or more".into()));
     }
+    let out = args.out.as_deref().map(AtomicDir::create).transpose()?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
-    if let Pool::Langs(wanted) = &pool {
-        let known = |l: &&Lang| !collection.passages.iter().any(|p| p.lang == **l);
-        if let Some(missing) = wanted.iter().find(known) {
-            return Err(Error::Usage(format!("--pool: the collection has no passages in {missing}")));
-        }
+    let pools = pools(&args, &collection, &langs)?;
+    let rel = args.bias_rel.unwrap_or(collection.meta.grades.max);
+    if rel.is_nan() || rel <= 0.0 || !collection.meta.grades.holds(rel) {
+        let max = collection.meta.grades.max;
+        return Err(Error::Usage(format!("--bias-rel must be above 0 and at most {max}, the highest grade")));
     }
-    // A metric must see the list as deep as its name says.
-    let depth = measures.iter().filter_map(Measure::depth).fold(args.depth, usize::max);
     let graded = collection.graded(split);
     let queries = queries_in(&collection, &graded, &langs);
     if queries.is_empty() {
         let what = format!("no query in these languages is judged in {}", split.name());
         return Err(Error::Usage(format!("{what}; see: polygrade profile {}", args.collection.display())));
     }
-    let rankings = if args.model == "bm25" {
-        let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
-        rank_bm25(&collection, &queries, &pool, depth, &TieOrder::new(&ids))
-    } else {
-        let encoder = args.options.load(&args.model)?;
-        let texts = TokenizedCollection::new(&collection, &*encoder)?;
-        evaluate(&*encoder, &collection, &texts, &queries, std::slice::from_ref(&pool), depth, true).remove(0)
-    };
+    dedup(&mut measures);
+    let rankings = rank(&args, &collection, &graded, &queries, &pools, &measures)?;
+    let settings = Settings { measures, k: args.bias_k, rel, level: 0.95 };
+    let bar = ui.progress("measuring", pools.len() as u64);
+    let each = pools.iter().zip(&rankings).map(|(pool, r)| {
+        bar.inc(1);
+        PoolEvaluation::new(&collection, &graded, pool, r, &settings)
+    });
+    let measured: Vec<PoolEvaluation> = each.collect();
+    bar.finish_and_clear();
     if let Some(path) = &args.run {
-        write_run(path, &collection, &rankings)?;
+        write_run(path, &collection, &rankings[0])?;
     }
-    let topics = rankings.topics(&collection, &graded, &pool);
-    let mut out = Evaluation {
-        model: args.model.clone(),
-        collection: collection.meta.name.clone(),
-        split,
-        pool: args.pool.clone(),
-        queries: queries.len(),
-        macro_mean: BTreeMap::new(),
-        by_lang: BTreeMap::new(),
-        by_query: BTreeMap::new(),
-    };
-    for measure in &measures {
-        let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-        for (topic, &q) in topics.iter().zip(&rankings.queries) {
-            let query = &collection.queries[q as usize];
-            let value = measure.of(topic);
-            let sum = sums.entry(query.lang.as_str()).or_default();
-            *sum = (sum.0 + value, sum.1 + 1.0);
-            out.by_query.entry(query.id.clone()).or_default().insert(measure.to_string(), value);
-        }
-        let means: Vec<(&str, f64)> = sums.into_iter().map(|(l, (sum, n))| (l, sum / n)).collect();
-        let macro_mean = means.iter().map(|(_, v)| v).sum::<f64>() / means.len() as f64;
-        out.macro_mean.insert(measure.to_string(), macro_mean);
-        for (lang, mean) in means {
-            out.by_lang.entry(lang.to_owned()).or_default().insert(measure.to_string(), mean);
-        }
+    if let Some(dir) = out {
+        save_queries(dir.path(), &collection, &measured, &settings)?;
+        let e = Evaluation::new(&args.model, &collection, split, &settings, measured, args.per_query);
+        save(dir.path(), &collection, &graded, &e, &rankings, args.worst)?;
+        dir.commit()?;
+        return ui.result(&e, |e| text::text(e, args.per_query));
     }
-    ui.result(&out, |e| text(e, &measures, args.per_query))
+    let e = Evaluation::new(&args.model, &collection, split, &settings, measured, args.per_query);
+    ui.result(&e, |e| text::text(e, args.per_query))
 }
 
 /// The metrics asked for, or the usual ones.
-fn measures(names: &[String]) -> Result<Vec<Measure>> {
+fn measures(names: &[String], scenario: Option<&str>) -> Result<Vec<Measure>> {
     if names.is_empty() {
-        return Ok(Measure::defaults());
+        // LAReQA reports mean average precision.
+        let first = scenario.map(|_| Measure::AveragePrecision(1.0));
+        return Ok(first.into_iter().chain(Measure::defaults()).collect());
     }
     let parse = |n: &String| {
         Measure::parse(n).ok_or_else(|| {
@@ -142,6 +134,89 @@ fn measures(names: &[String]) -> Result<Vec<Measure>> {
     names.iter().map(parse).collect()
 }
 
+fn dedup(measures: &mut Vec<Measure>) {
+    let mut seen = BTreeSet::new();
+    measures.retain(|m| seen.insert(m.to_string()));
+}
+
+/// The pools asked for, each once, in order.
+fn pools(args: &Args, collection: &Collection, query_langs: &[Lang]) -> Result<Vec<Pool>> {
+    let langs: BTreeSet<&Lang> = collection.passages.iter().map(|p| &p.lang).collect();
+    let langs: Vec<Lang> = langs.into_iter().cloned().collect();
+    let mut names: Vec<&str> = args.pools.iter().map(String::as_str).collect();
+    names.extend(match args.scenario.as_deref() {
+        None => None,
+        Some("lareqa" | "x-x") => Some("multi"),
+        Some("x-x-mono") => Some("mono-same"),
+        Some("x-y") => Some("mono-cross"),
+        Some(other) => {
+            return Err(Error::Usage(format!("{other:?} is no scenario: lareqa, x-x, x-x-mono, x-y")));
+        }
+    });
+    if args.matrix {
+        names.push("matrix");
+    }
+    if names.is_empty() {
+        names.push("mono-same");
+    }
+    let mut pools: Vec<Pool> = Vec::new();
+    for name in names {
+        let found = Pool::parse_many(name, &langs).ok_or_else(|| {
+            let known = "mono-same, mono-cross, mono-cross:zh, mono:zh, multi, multi:en+zh, multi:own+en";
+            Error::Usage(format!("{name:?} is no pool: {known}"))
+        })?;
+        for pool in found {
+            if let Some(missing) = pool.named().iter().find(|l| !langs.contains(l)) {
+                return Err(Error::Usage(format!("--pool: the collection has no passages in {missing}")));
+            }
+            if !query_langs.iter().any(|l| pool.serves(l)) {
+                // One of many: a matrix of the languages asked for has no row for it.
+                if name == "mono-cross" || name == "matrix" {
+                    continue;
+                }
+                return Err(Error::Usage(format!("--pool {pool}: all queries are in that language")));
+            }
+            if !pools.contains(&pool) {
+                pools.push(pool);
+            }
+        }
+    }
+    if pools.is_empty() {
+        return Err(Error::Usage("--pool: no query is in another language than the passages".into()));
+    }
+    if args.run.is_some() && pools.len() > 1 {
+        return Err(Error::Usage("--run takes one pool; --out writes the run of each".into()));
+    }
+    Ok(pools)
+}
+
+/// Ranks the queries in each pool; each text is encoded once.
+fn rank(
+    args: &Args,
+    collection: &Collection,
+    graded: &Graded,
+    queries: &[Index],
+    pools: &[Pool],
+    measures: &[Measure],
+) -> Result<Vec<Rankings>> {
+    // A measure must see the list as deep as its name says. What is written and measured stays `--depth` deep otherwise.
+    let depth = measures.iter().filter_map(Measure::depth).fold(args.depth, usize::max);
+    let depth = |pool: &Pool| {
+        if pool.mixes() { depth.max(args.bias_k).max(bias::PEER_DEPTH) } else { depth }
+    };
+    if args.model == "bm25" {
+        let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
+        let ties = TieOrder::new(&ids);
+        let order = |pool| Order { pool, depth: depth(pool), ties: &ties, placed: Some(graded) };
+        return Ok(pools.iter().map(|pool| rank_bm25(collection, queries, &order(pool))).collect());
+    }
+    let encoder = args.options.load(&args.model)?;
+    let encoder: &dyn TextEncoder = &*encoder;
+    let texts = TokenizedCollection::new(collection, encoder)?;
+    let encoded = Encoded::new(encoder, collection, &texts, queries, pools, true);
+    Ok(pools.iter().map(|pool| encoded.rank(queries, pool, depth(pool), Some(graded))).collect())
+}
+
 fn write_run(path: &Path, collection: &Collection, rankings: &Rankings) -> Result<()> {
     let id = |p: u32| collection.passages[p as usize].id.as_str();
     let rows = rankings.queries.iter().zip(&rankings.hits).map(|(&q, hits)| {
@@ -151,27 +226,104 @@ fn write_run(path: &Path, collection: &Collection, rankings: &Rankings) -> Resul
     runs::write(path, "polygrade", rows)
 }
 
-fn text(e: &Evaluation, measures: &[Measure], per_query: bool) -> String {
-    let names: Vec<String> = measures.iter().map(Measure::to_string).collect();
-    let head: Vec<&str> = ["language"].into_iter().chain(names.iter().map(String::as_str)).collect();
-    let row = |name: &str, values: &BTreeMap<String, f64>| -> Vec<String> {
-        [name.to_owned()].into_iter().chain(names.iter().map(|n| format!("{:.4}", values[n]))).collect()
+/// The pools of an evaluation, as they are saved with it: enough to make them again, and to see that they are the same.
+#[derive(Serialize)]
+struct SavedPools<'a> {
+    collection: &'a str,
+    /// Of the collection's texts and judgments.
+    fingerprint: String,
+    split: Split,
+    pools: Vec<SavedPool<'a>>,
+}
+
+#[derive(Serialize)]
+struct SavedPool<'a> {
+    name: &'a Pool,
+    description: &'a str,
+    run: String,
+    queries: &'a BTreeMap<String, usize>,
+    passages: &'a BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(e.to_string()))
+}
+
+/// Everything in the folder of `--out` but the values of queries.
+fn save(
+    dir: &Path,
+    collection: &Collection,
+    graded: &Graded,
+    e: &Evaluation,
+    rankings: &[Rankings],
+    worst: usize,
+) -> Result<()> {
+    io::write(&dir.join("evaluation.json"), &json(e)?)?;
+    let run = |p: &PoolEvaluation| format!("runs/{}.trec", p.pool.file_name());
+    let pools = e.pools.iter().map(|p| SavedPool {
+        name: &p.pool,
+        description: &p.description,
+        run: run(p),
+        queries: &p.queries_by_lang,
+        passages: &p.passages,
+    });
+    let saved = SavedPools {
+        collection: &e.collection,
+        fingerprint: format!("{:016x}", collection.fingerprint()),
+        split: e.split,
+        pools: pools.collect(),
     };
-    let mut rows: Vec<Vec<String>> = e.by_lang.iter().map(|(l, v)| row(l, v)).collect();
-    rows.push(row("mean", &e.macro_mean));
-    let mut out = format!(
-        "{} on {} {}, pool {}, {} queries\n",
-        e.model,
-        e.collection,
-        e.split.name(),
-        e.pool,
-        e.queries
-    );
-    out += &table(&head, &rows);
-    if per_query {
-        let rows: Vec<Vec<String>> = e.by_query.iter().map(|(q, v)| row(q, v)).collect();
-        out += "\n";
-        out += &table(&[&["query"], &head[1..]].concat(), &rows);
+    io::write(&dir.join("pools.json"), &json(&saved)?)?;
+    for (pool, rankings) in e.pools.iter().zip(rankings) {
+        write_run(&dir.join(run(pool)), collection, rankings)?;
     }
-    out
+    let biased: Vec<(&Pool, &Rankings)> =
+        e.pools.iter().zip(rankings).filter(|(p, _)| p.bias.is_some()).map(|(p, r)| (&p.pool, r)).collect();
+    let has_worst = !biased.is_empty() && worst > 0;
+    if has_worst {
+        let rel = e.pools.iter().find_map(|p| p.bias.as_ref()).map_or(1.0, |b| b.rel);
+        let page = report::worst(
+            &format!("{} on {}", e.model, e.collection),
+            collection,
+            graded,
+            &biased,
+            rel,
+            worst,
+        );
+        io::write(&dir.join("worst.html"), page.as_bytes())?;
+    }
+    io::write(&dir.join("report.html"), report::html(e, has_worst).as_bytes())
+}
+
+/// `queries/POOL.tsv`: one line a query, one column a measure; empty where it is undefined.
+fn save_queries(
+    dir: &Path,
+    collection: &Collection,
+    pools: &[PoolEvaluation],
+    settings: &Settings,
+) -> Result<()> {
+    let langs: BTreeMap<&str, &Lang> = collection.queries.iter().map(|q| (q.id.as_str(), &q.lang)).collect();
+    for pool in pools {
+        let none = Values::new();
+        let columns: Vec<String> = settings.measures.iter().map(Measure::to_string).collect();
+        let biased: Vec<&String> = pool.bias.iter().flat_map(|b| b.mean.keys()).collect();
+        let mut out = String::from("query\tlang");
+        columns.iter().chain(biased.iter().copied()).for_each(|c| {
+            let _ = write!(out, "\t{c}");
+        });
+        for (query, values) in &pool.by_query {
+            let bias = pool.bias.as_ref().and_then(|b| b.by_query.get(query)).unwrap_or(&none);
+            let _ = write!(out, "\n{query}\t{}", langs.get(query.as_str()).map_or("und", |l| l.as_str()));
+            let cells = columns.iter().map(|c| values.get(c)).chain(biased.iter().map(|c| bias.get(*c)));
+            for cell in cells {
+                out.push('\t');
+                if let Some(v) = cell {
+                    let _ = write!(out, "{v}");
+                }
+            }
+        }
+        out.push('\n');
+        io::write(&dir.join(format!("queries/{}.tsv", pool.pool.file_name())), out.as_bytes())?;
+    }
+    Ok(())
 }

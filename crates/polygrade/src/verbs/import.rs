@@ -15,7 +15,7 @@ use std::path::PathBuf;
     polygrade import trec dl19 dl20 --lang en --split 60:20:20 --out dl\n\n\
     docs/formats.md lists the files that each format needs.")]
 pub(crate) struct Args {
-    /// Format: beir, trec, miracl, tevatron, flagembedding, sentence-transformers, mteb, squad, pairs, topics
+    /// Format: beir, trec, miracl, tevatron, flagembedding, sentence-transformers, mteb, squad, lareqa, pairs, topics
     format: String,
     /// Files or folders: PATH, LANG=PATH, or LANG=PATH:FIRST,SECOND,SCORE with columns
     #[arg(required = true)]
