@@ -7,12 +7,17 @@ pub mod bias;
 pub mod bootstrap;
 pub mod cluster;
 pub mod evaluation;
+pub mod hard_negatives;
 pub mod html;
+pub mod leaderboard;
 pub mod measure;
+pub mod mteb;
 pub mod pool;
+pub mod ranking;
 pub mod rankings;
 pub mod report;
 pub mod run;
+pub mod suite;
 
 pub use bias::Bias;
 pub use evaluation::{Evaluation, PoolEvaluation};

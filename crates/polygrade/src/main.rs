@@ -27,6 +27,11 @@ enum Verb {
     Train(verbs::train::Args),
     /// Measure a model on a collection, as trec_eval would
     Eval(verbs::eval::Args),
+    /// Measure models on several collections: results in mteb's layout, means and Borda ranks
+    Benchmark(verbs::benchmark::Args),
+    /// Cut a collection down to judged passages and hard negatives, and say whether systems keep their order
+    #[command(visible_alias = "hard-negatives")]
+    Shrink(verbs::shrink::Args),
     /// Show the best passages for a query
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         Verb::Calibrate(args) => verbs::calibrate::run(args, &ui),
         Verb::Train(args) => verbs::train::run(args, &ui),
         Verb::Eval(args) => verbs::eval::run(args, &ui),
+        Verb::Benchmark(args) => verbs::benchmark::run(args, &ui),
+        Verb::Shrink(args) => verbs::shrink::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),

@@ -1,5 +1,6 @@
 //! The verbs, one a file.
 
+pub(crate) mod benchmark;
 pub(crate) mod calibrate;
 pub(crate) mod common;
 pub(crate) mod encode;
@@ -10,5 +11,6 @@ pub(crate) mod model;
 pub(crate) mod profile;
 pub(crate) mod search;
 mod select;
+pub(crate) mod shrink;
 pub(crate) mod train;
 mod training;
