@@ -76,10 +76,11 @@ pub struct ModelEntry {
 }
 
 impl ModelEntry {
-    /// The model that `text` names: `MODEL` or `NAME=MODEL`. A relative folder is looked for in `base`.
+    /// The model that `text` names: `MODEL` or `NAME=MODEL`; what is a folder as it stands has no name before it. A
+    /// relative folder is looked for in `base`.
     pub fn parse(text: &str, base: &Path) -> ModelEntry {
         match text.split_once('=') {
-            Some((name, model)) if !name.is_empty() && !name.contains('/') => {
+            Some((name, model)) if !name.is_empty() && !base.join(text).is_dir() => {
                 ModelEntry::new(model, Some(name.to_owned()), base)
             }
             _ => ModelEntry::new(text, None, base),
@@ -351,7 +352,14 @@ mod tests {
         assert_eq!((suite.models[0].name.as_str(), suite.models[1].name.as_str()), ("bm25", "m"));
         let named = ModelEntry::parse("x=org/m", Path::new(""));
         assert_eq!((named.name.as_str(), named.model.as_str()), ("x", "org/m"));
-        assert_eq!(ModelEntry::parse("a/b=c", Path::new("")).model, "a/b=c");
+        assert_eq!(
+            ModelEntry::parse("org/m", Path::new("")),
+            ModelEntry { model: "org/m".into(), ..named_as("org/m") }
+        );
+    }
+
+    fn named_as(name: &str) -> ModelEntry {
+        ModelEntry { name: name.into(), ..ModelEntry::default() }
     }
 
     #[test]
