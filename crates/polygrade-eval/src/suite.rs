@@ -104,14 +104,12 @@ impl ModelEntry {
 impl Entry {
     /// The name of the task that one of the pools makes: the collection's, and the pool's where there are several.
     pub fn task(&self, pool: &str) -> String {
-        if self.pools.len() == 1 { self.name.clone() } else { format!("{}-{}", self.name, file_part(pool)) }
+        if self.pools.len() == 1 {
+            self.name.clone()
+        } else {
+            format!("{}-{}", self.name, mteb::file_part(pool))
+        }
     }
-}
-
-/// A text as part of a file's name.
-fn file_part(text: &str) -> String {
-    let safe = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-    text.chars().map(|c| if safe(c) { c } else { '+' }).collect()
 }
 
 #[derive(Deserialize)]
@@ -226,9 +224,9 @@ fn entry_of(place: &Spanned<RawEntry>, base: &Path, faults: &mut Faults) -> Opti
     let raw = place.as_ref();
     let before = faults.problems.total();
     let name = raw.name.as_ref();
-    if name.is_empty() || file_part(name) != *name || name.starts_with('.') {
+    if name.is_empty() || mteb::file_part(name) != *name || name.starts_with('.') {
         let what = format!("{name:?} is no name of a task, which is the name of a file too");
-        faults.add(&raw.name, what, "use letters, digits, and . - _ +");
+        faults.add(&raw.name, what, "use letters, digits, and . - _ + @");
     }
     let split = match &raw.split {
         None => Some(Split::Test),

@@ -79,6 +79,9 @@ fn results_of_mteb_are_read_and_written_with_the_same_keys() {
     assert!(err.contains("Other.json:1") && err.contains("mteb 1.11"), "{err}");
 }
 
+/// So many that a few systems' first passages are far from all.
+const PASSAGES: Index = 4000;
+
 /// Two languages, parallel; random judgments and random rankings of four systems.
 fn random_collection(seed: u64) -> (Collection, Vec<System>) {
     let rng = CounterRng::new(seed);
@@ -96,7 +99,7 @@ fn random_collection(seed: u64) -> (Collection, Vec<System>) {
         lang: langs[i % 2].clone(),
         group: Some(format!("h{}", i / 2)),
     };
-    let (passages, queries) = (400, 40);
+    let (passages, queries) = (PASSAGES as usize, 40);
     let judged = (0..queries).flat_map(|q| (0..3).map(move |j| (q, j)));
     let judgments = judged.map(|(q, j)| Judgment {
         query: q,
@@ -150,7 +153,7 @@ fn hard_negative_pools_keep_what_they_promise() {
                 graded.grade(q, p).is_some() || systems.iter().take(3).any(|s| s.ranked[&q][..k].contains(&p))
             })
         };
-        for p in (0..400u32).step_by(2) {
+        for p in (0..PASSAGES).step_by(2) {
             let want = wanted(p) || wanted(p + 1);
             assert_eq!((kept[p as usize], kept[p as usize + 1]), (want, want), "{p}");
         }
@@ -169,9 +172,9 @@ fn hard_negative_pools_keep_what_they_promise() {
         for s in &all_in {
             assert!(queries.iter().all(|q| s.ranked[q][..k].iter().all(|&p| whole[p as usize])));
         }
-        // With k as deep as the rankings, the pool of the others misses nothing that could be ranked above.
+        // Where the others rank nearly everything, nearly nothing goes.
         let deep =
-            compare((&collection, &graded), &queries, &systems, 400, &Pool::All, &Measure::Ndcg(Some(10)));
-        assert!(deep.iter().all(|row| row.max_change < 0.05 && row.tau.is_none_or(|t| t > 0.9)), "{deep:?}");
+            compare((&collection, &graded), &queries, &systems, 200, &Pool::All, &Measure::Ndcg(Some(10)));
+        assert!(deep.iter().all(|row| row.max_change < 0.02 && row.tau.is_none_or(|t| t > 0.9)), "{deep:?}");
     }
 }

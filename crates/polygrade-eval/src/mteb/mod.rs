@@ -145,9 +145,11 @@ pub struct ModelId {
 }
 
 impl ModelId {
-    /// `out/results/MODEL/REVISION`, with `__` for `/`.
+    /// `out/results/MODEL/REVISION`, where MODEL is the name with `__` for `/` and `+` for what file names had better not
+    /// have.
     pub fn folder(&self, out: &Path) -> PathBuf {
-        out.join("results").join(self.name.replace('/', "__")).join(&self.revision)
+        let name = file_part(&self.name.replace('/', "__"));
+        out.join("results").join(name.replace("..", "+")).join(&self.revision)
     }
 
     /// What `folder` says of its model: `model_meta.json`, or else the names of the folders, as in mteb.
@@ -249,6 +251,12 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     io::write(path, format!("{text}\n").as_bytes())
 }
 
+/// A text as part of a file's name: `+` stands for all but letters, digits and `. - _ + @`.
+pub(crate) fn file_part(text: &str) -> String {
+    let safe = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
+    text.chars().map(|c| if safe(c) { c } else { '+' }).collect()
+}
+
 /// JSON with the bare words `NaN`, `Infinity` and `-Infinity`, which Python writes, made `null`.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -283,6 +291,14 @@ mod tests {
             value,
             serde_json::json!({"a": null, "b\"NaN": null, "NaN": "Infinity \\", "c": [null, 1]})
         );
+    }
+
+    #[test]
+    fn folders_stay_where_they_belong() {
+        let folder = |name: &str| ModelId { name: name.into(), revision: "r".into() }.folder(Path::new("o"));
+        assert_eq!(folder("org/m@v1"), Path::new("o/results/org__m@v1/r"));
+        assert_eq!(folder("../a b"), Path::new("o/results/+__a+b/r"));
+        assert_eq!(folder(".."), Path::new("o/results/+/r"));
     }
 
     #[test]
