@@ -7,7 +7,7 @@
 //! name = "Mini"                  # the task's name
 //! path = "../collections/mini"   # from the suite's folder
 //! split = "test"                 # unless given
-//! pools = ["same", "all"]        # unless given: same; with several, each is a task of its own: Mini-same, Mini-all
+//! pools = ["mono-same", "multi"] # unless given: mono-same; with several, each is a task: Mini-mono-same, Mini-multi
 //! languages = ["en", "sw"]       # of the queries; unless given: all
 //! main = "nDCG@10"               # unless given; mteb's ndcg_at_10 is taken too
 //! metrics = ["P(rel=2)@5"]       # beside mteb's
@@ -48,8 +48,8 @@ pub struct Entry {
     pub path: PathBuf,
     /// The judgments to measure on.
     pub split: Split,
-    /// The pools, with what the file calls them.
-    pub pools: Vec<(String, Pool)>,
+    /// The pools.
+    pub pools: Vec<Pool>,
     /// The languages of the queries; `None` for all.
     pub languages: Option<Vec<Lang>>,
     /// Metrics beside mteb's.
@@ -103,12 +103,8 @@ impl ModelEntry {
 
 impl Entry {
     /// The name of the task that one of the pools makes: the collection's, and the pool's where there are several.
-    pub fn task(&self, pool: &str) -> String {
-        if self.pools.len() == 1 {
-            self.name.clone()
-        } else {
-            format!("{}-{}", self.name, mteb::file_part(pool))
-        }
+    pub fn task(&self, pool: &Pool) -> String {
+        if self.pools.len() == 1 { self.name.clone() } else { format!("{}-{}", self.name, pool.file_name()) }
     }
 }
 
@@ -181,7 +177,7 @@ impl Suite {
         let mut collections = Vec::new();
         for entry in &raw.collection {
             let Some(entry) = entry_of(entry, base, &mut faults) else { continue };
-            for (pool, _) in &entry.pools {
+            for pool in &entry.pools {
                 if !seen.insert(entry.task(pool)) {
                     let what = format!("makes the task {:?} a second time", entry.task(pool));
                     faults.problems.push(
@@ -240,15 +236,15 @@ fn entry_of(place: &Spanned<RawEntry>, base: &Path, faults: &mut Faults) -> Opti
     };
     let mut pools = Vec::new();
     match &raw.pools {
-        None => pools.push(("same".to_owned(), Pool::Same)),
+        None => pools.push(Pool::Same),
         Some(list) => {
             for text in list {
                 match Pool::parse(text.as_ref()) {
-                    Some(pool) => pools.push((text.as_ref().clone(), pool)),
+                    Some(pool) => pools.push(pool),
                     None => faults.add(
                         text,
                         format!("{:?} is no pool", text.as_ref()),
-                        "write same, all, or languages such as en,zh",
+                        "write a pool of docs/metrics.md: mono-same, mono-cross:zh, multi, multi:en+zh",
                     ),
                 }
             }
@@ -256,7 +252,7 @@ fn entry_of(place: &Spanned<RawEntry>, base: &Path, faults: &mut Faults) -> Opti
                 faults.add(
                     place,
                     "has an empty list of pools".into(),
-                    "leave pools out, or name one: [\"same\"]",
+                    "leave pools out, or name one: [\"mono-same\"]",
                 );
             }
         }
@@ -342,10 +338,8 @@ mod tests {
         assert_eq!(suite.name, "s");
         let [a, b] = suite.collections.as_slice() else { panic!("{suite:?}") };
         assert!(a.path.ends_with("a") && a.path.is_absolute() && a.main == "ndcg_at_10");
-        assert_eq!(
-            (a.task("same"), b.task("en,zh"), b.main.as_str()),
-            ("A".into(), "B-en+zh".into(), "P(rel=2)@5")
-        );
+        assert_eq!((a.task(&Pool::Same), b.task(&b.pools[1])), ("A".into(), "B-multi.en+zh".into()));
+        assert_eq!(b.main, "P(rel=2)@5");
         assert_eq!(suite.models[1].query_prompt.as_deref(), Some("q: "));
         assert_eq!((suite.models[0].name.as_str(), suite.models[1].name.as_str()), ("bm25", "m"));
         let named = ModelEntry::parse("x=org/m", Path::new(""));

@@ -48,12 +48,15 @@ fn ranks_equal_scipy() {
 #[test]
 fn results_of_mteb_are_read_and_written_with_the_same_keys() {
     let root = fixture("mteb");
-    let names = ["Mini-same".to_owned(), "Other".to_owned(), "Absent".to_owned()];
+    let names = ["Mini-mono-same".to_owned(), "Other".to_owned(), "Absent".to_owned()];
     for folder in [root.clone(), root.join("results"), root.join("results/example__model/abc123")] {
         let found = read_results(&folder, &names).unwrap();
         let [(model, results)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((model.name.as_str(), model.revision.as_str()), ("example/model", "abc123"));
-        assert_eq!(results.iter().map(|r| r.task_name.as_str()).collect::<Vec<_>>(), ["Mini-same", "Other"]);
+        assert_eq!(
+            results.iter().map(|r| r.task_name.as_str()).collect::<Vec<_>>(),
+            ["Mini-mono-same", "Other"]
+        );
         assert_eq!(results[0].scores["test"][0].scores["ndcg_at_10"], 0.9);
         assert_eq!(results[0].scores["test"][0].scores["nauc_ndcg_at_1_max"], Value::Null);
     }

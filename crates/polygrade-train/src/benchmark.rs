@@ -8,8 +8,8 @@ use polygrade_data::{Collection, Error, Graded, Index, Lang, Result};
 use polygrade_encoder::TextEncoder;
 use polygrade_eval::mteb::{self, Detail, SubsetScores, TaskResult};
 use polygrade_eval::suite::Entry;
-use polygrade_eval::{Pool, Topic};
-use polygrade_index::{Rankings, TieOrder, rank_bm25};
+use polygrade_eval::{Pool, Rankings, Topic};
+use polygrade_index::{Order, TieOrder, rank_bm25};
 use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub enum System<'a> {
 }
 
 /// What a result of `entry` with `pool` depends on, beside system and data, in words.
-pub fn settings(entry: &Entry, pool: &str) -> String {
+pub fn settings(entry: &Entry, pool: &Pool) -> String {
     let languages = match &entry.languages {
         Some(langs) => langs.iter().map(Lang::as_str).collect::<Vec<_>>().join(","),
         None => "all".into(),
@@ -54,33 +54,33 @@ pub fn measure(
     system: System,
     collection: &Collection,
     entry: &Entry,
-    which: &[&(String, Pool)],
+    which: &[Pool],
     revision: &str,
 ) -> Result<Vec<TaskResult>> {
     let started = Instant::now();
     let graded = collection.graded(entry.split);
-    let pools: Vec<Pool> = which.iter().map(|(_, pool)| pool.clone()).collect();
     let queries = queries_of(collection, &graded, entry, which)?;
     let rankings: Vec<Rankings> = match system {
         System::Bm25 => {
             let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
             let ties = TieOrder::new(&ids);
-            pools.iter().map(|pool| rank_bm25(collection, &queries, pool, DEPTH, &ties)).collect()
+            let order = |pool| Order { pool, depth: DEPTH, ties: &ties, placed: None };
+            which.iter().map(|pool| rank_bm25(collection, &queries, &order(pool))).collect()
         }
         System::Encoder(encoder) => {
             let texts = TokenizedCollection::new(collection, encoder)?;
-            evaluate(encoder, collection, &texts, &queries, &pools, DEPTH, true)
+            evaluate(encoder, collection, &texts, &queries, which, DEPTH, true)
         }
     };
     let seconds = started.elapsed().as_secs_f64() / which.len().max(1) as f64;
-    let result = |((name, pool), ranked): (&&(String, Pool), &Rankings)| {
+    let result = |(pool, ranked): (&Pool, &Rankings)| {
         let topics = ranked.topics(collection, &graded, pool);
         let mut result = result(collection, entry, &ranked.queries, &topics, pool);
-        result.task_name = entry.task(name);
+        result.task_name = entry.task(pool);
         result.dataset_revision = revision.to_owned();
         result.evaluation_time = Some(seconds);
         if let Some(detail) = &mut result.polygrade {
-            detail.settings = settings(entry, name);
+            detail.settings = settings(entry, pool);
         }
         result
     };
@@ -88,12 +88,7 @@ pub fn measure(
 }
 
 /// The queries to measure, checked.
-fn queries_of(
-    collection: &Collection,
-    graded: &Graded,
-    entry: &Entry,
-    which: &[&(String, Pool)],
-) -> Result<Vec<Index>> {
+fn queries_of(collection: &Collection, graded: &Graded, entry: &Entry, which: &[Pool]) -> Result<Vec<Index>> {
     let fail = |what: String, fix: &str| Err(Error::input(entry.at.clone(), what, fix));
     let all = collection.langs();
     let langs = entry.languages.as_ref().unwrap_or(&all);
@@ -109,15 +104,18 @@ fn queries_of(
         return fail(what, "change split; polygrade profile shows what there is");
     }
     let held: BTreeSet<&Lang> = collection.passages.iter().map(|p| &p.lang).collect();
-    for (name, pool) in which {
-        if let Some(lang) = asked.iter().find(|q| !held.iter().any(|p| pool.holds(q, p))) {
-            let what = format!("{} has no passages for queries in {lang} in the pool {name}", entry.name);
-            return fail(what, "change pools, or name the languages that have passages: languages = […]");
-        }
-        if let Pool::Langs(wanted) = pool
-            && let Some(missing) = wanted.iter().find(|l| !held.contains(l))
-        {
+    for pool in which {
+        if let Some(missing) = pool.named().iter().find(|l| !held.contains(l)) {
             return fail(format!("{} has no passages in {missing}", entry.name), "change pools");
+        }
+        if !asked.iter().any(|q| pool.serves(q)) {
+            let what = format!("{} has no queries that have a place in the pool {pool}", entry.name);
+            return fail(what, "change pools or languages");
+        }
+        let lonely = |q: &&&Lang| pool.serves(q) && !held.iter().any(|p| pool.holds(q, p));
+        if let Some(lang) = asked.iter().find(lonely) {
+            let what = format!("{} has no passages for queries in {lang} in the pool {pool}", entry.name);
+            return fail(what, "change pools, or name the languages that have passages: languages = […]");
         }
     }
     Ok(queries)

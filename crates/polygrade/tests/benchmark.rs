@@ -45,7 +45,7 @@ fn suite(dir: &Path, text: &str) -> PathBuf {
 }
 
 /// Two languages of mini, each by itself and both in one pool.
-const SUITE: &str = "[[collection]]\nname = \"Mini\"\npath = \"MINI\"\npools = [\"same\", \"en,sw\"]\n\
+const SUITE: &str = "[[collection]]\nname = \"Mini\"\npath = \"MINI\"\npools = [\"mono-same\", \"en,sw\"]\n\
                      languages = [\"en\", \"sw\"]\nmetrics = [\"P(rel=2)@5\"]\n\n[[model]]\nmodel = \"bm25\"\n";
 
 #[test]
@@ -57,7 +57,7 @@ fn a_suite_gives_results_in_mtebs_layout_and_is_resumed() {
     let args = ["benchmark", str(&suite), "--model", &toy, "--out", str(&out)];
     let first = json(&args);
     assert_eq!((&first["computed"], &first["reused"]), (&4.into(), &0.into()));
-    assert_eq!(first["tasks"][1]["name"], "Mini-en+sw");
+    assert_eq!(first["tasks"][1]["name"], "Mini-multi.en+sw");
     assert_eq!(first["tasks"][0]["subsets"], serde_json::json!(["en", "sw"]));
 
     // The figures are those of eval.
@@ -65,7 +65,7 @@ fn a_suite_gives_results_in_mtebs_layout_and_is_resumed() {
     let bm25 = first["systems"].as_array().unwrap().iter().find(|s| s["name"] == "bm25").unwrap();
     let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12;
     assert!(close(&bm25["scores"][0], &eval["macro_mean"]["nDCG@10"]));
-    let path = out.join("results/bm25/k1-0.9-b-0.4/Mini-same.json");
+    let path = out.join("results/bm25/k1-0.9-b-0.4/Mini-mono-same.json");
     let file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     let en = &file["scores"]["test"][0];
     assert_eq!((&en["hf_subset"], &en["languages"]), (&"en".into(), &serde_json::json!(["eng-Latn"])));
@@ -82,7 +82,8 @@ fn a_suite_gives_results_in_mtebs_layout_and_is_resumed() {
     }
     assert!(en["P(rel=2)@5"].is_f64());
     let both: Value =
-        serde_json::from_str(&fs::read_to_string(path.with_file_name("Mini-en+sw.json")).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(path.with_file_name("Mini-multi.en+sw.json")).unwrap())
+            .unwrap();
     assert_eq!(both["scores"]["test"][1]["languages"], serde_json::json!(["swa-Latn", "eng-Latn"]));
     assert!(out.join("results/example__toy").is_dir());
     let meta = fs::read_to_string(path.with_file_name("model_meta.json")).unwrap();
@@ -109,7 +110,10 @@ fn a_suite_gives_results_in_mtebs_layout_and_is_resumed() {
     // Published results stand beside them, found by language; tables come as text and Markdown.
     let published = root().join("crates/polygrade-eval/tests/fixtures/mteb");
     let (table, said) = ok(&[&args[..], &["--results", str(&published), "--markdown"]].concat());
-    assert!(table.contains("| example/model | ") && table.contains("| Mini-same | ndcg_at_10 |"), "{table}");
+    assert!(
+        table.contains("| example/model | ") && table.contains("| Mini-mono-same | ndcg_at_10 |"),
+        "{table}"
+    );
     assert!(table.contains("0.8600"), "the mean of .88 (en) and .84 (sw):\n{table}");
     assert!(said.contains("no intervals"), "{said}");
     let (table, _) = ok(&["benchmark", str(&suite), "--results", str(&out)]);
@@ -122,7 +126,11 @@ fn faults_of_suites_are_said_with_their_place() {
     let with = |from: &str, to: &str| suite(dir.path(), &SUITE.replace(from, to));
     let wrong = |path: PathBuf, code: i32, words: &[&str]| fails(&["benchmark", str(&path)], code, words);
     wrong(with("metrics", "metric"), 1, &["suite.toml:6", "unknown field", "to mend it", "guide-benchmark"]);
-    wrong(with("\"same\"", "\"some pool\""), 1, &["suite.toml:4", "\"some pool\" is no pool", "to mend it"]);
+    wrong(
+        with("\"mono-same\"", "\"some pool\""),
+        1,
+        &["suite.toml:4", "\"some pool\" is no pool", "to mend it"],
+    );
     wrong(with("\"sw\"]", "\"fr\"]"), 1, &["suite.toml:3", "no query in fr", "to mend it"]);
     wrong(with("\"en,sw\"", "\"fr\""), 1, &["suite.toml:3", "no passages", "to mend it"]);
     wrong(with("MINI", "nowhere"), 1, &["nowhere", "does not exist", "to mend it"]);

@@ -112,7 +112,7 @@ fn models(suite: &Suite, args: &Args) -> Result<Vec<ModelEntry>> {
 
 /// (name, split, main score) of an entry's tasks.
 fn tasks(entry: &Entry) -> impl Iterator<Item = (String, String, String)> + '_ {
-    entry.pools.iter().map(|(p, _)| (entry.task(p), entry.split.name().to_owned(), entry.main.clone()))
+    entry.pools.iter().map(|p| (entry.task(p), entry.split.name().to_owned(), entry.main.clone()))
 }
 
 /// A collection of the suite that is known to be there.
@@ -172,11 +172,11 @@ impl Model {
         let folder = self.id.folder(out);
         bar.set_message(format!("{}, {},", self.id.name, entry.name));
         let mut there = Vec::new();
-        let mut missing: Vec<&(String, Pool)> = Vec::new();
+        let mut missing: Vec<Pool> = Vec::new();
         for pool in &entry.pools {
-            match there_already(&folder, data, &pool.0) {
+            match there_already(&folder, data, pool) {
                 Some(result) => there.push(result),
-                None => missing.push(pool),
+                None => missing.push(pool.clone()),
             }
         }
         bar.inc(there.len() as u64);
@@ -196,7 +196,7 @@ impl Model {
 }
 
 /// A finished result of the same data and settings. One that cannot be read is computed again.
-fn there_already(folder: &Path, data: &Data, pool: &str) -> Option<TaskResult> {
+fn there_already(folder: &Path, data: &Data, pool: &Pool) -> Option<TaskResult> {
     let path = folder.join(format!("{}.json", data.entry.task(pool)));
     let result = TaskResult::read(&path).ok()?;
     let same = result.dataset_revision == data.fingerprint

@@ -3,11 +3,11 @@
 use crate::ui::{Ui, table};
 use polygrade_data::record::RawText;
 use polygrade_data::write::CollectionWriter;
-use polygrade_data::{At, Collection, Error, Graded, Index, Problems, Result, Split};
+use polygrade_data::{At, Collection, Error, Index, Problems, Result, Split};
 use polygrade_eval::hard_negatives::{Kept, Ranked, System, compare, keep};
 use polygrade_eval::{Measure, Pool, run as runs};
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -30,8 +30,8 @@ pub(crate) struct Args {
     /// Judgments to keep, with their queries: train, dev or test
     #[arg(long, default_value = "test")]
     split: String,
-    /// Passages each query was ranked against: same (its own language), all, or languages
-    #[arg(long, default_value = "same", value_name = "same|all|LANGS")]
+    /// Pool that each query was ranked against: mono-same, mono-cross:zh, multi, multi:en+zh
+    #[arg(long, default_value = "mono-same")]
     pool: String,
     /// The metric that the order of systems is taken from
     #[arg(short, long = "metric", default_value = "nDCG@10")]
@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let split = Split::parse(&args.split)
         .ok_or_else(|| Error::Usage(format!("{:?} is no split: train, dev, test", args.split)))?;
     let pool = Pool::parse(&args.pool).ok_or_else(|| {
-        Error::Usage(format!("{:?} is no pool: same, all, or languages such as en,zh", args.pool))
+        Error::Usage(format!("{:?} is no pool: mono-same, mono-cross:zh, multi, multi:en+zh", args.pool))
     })?;
     let measure = Measure::parse(&args.metric)
         .ok_or_else(|| Error::Usage(format!("{:?} is no metric; see docs/metrics.md", args.metric)))?;
@@ -67,15 +67,16 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let collection = Collection::load(&args.collection)?;
     let graded = collection.graded(split);
-    let queries = graded.queries();
+    let place = |q: &Index| pool.serves(&collection.queries[*q as usize].lang);
+    let queries: Vec<Index> = graded.queries().iter().copied().filter(place).collect();
     if queries.is_empty() {
         let what = format!("nothing is judged in {}", split.name());
         return Err(Error::Usage(format!("{what}; see: polygrade profile {}", args.collection.display())));
     }
-    let systems = systems(&args, &collection, &graded, ui)?;
-    let kept = keep(&collection, &graded, queries, &systems, args.top, None);
-    let order = compare((&collection, &graded), queries, &systems, args.top, &pool, &measure);
-    let judgments = write(&args, &collection, &graded, split, &kept)?;
+    let systems = systems(&args, &collection, &queries, ui)?;
+    let kept = keep(&collection, &graded, &queries, &systems, args.top, None);
+    let order = compare((&collection, &graded), &queries, &systems, args.top, &pool, &measure);
+    let judgments = write(&args, &collection, &queries, split, &kept)?;
     let value = Shrunken {
         out: args.out.display().to_string(),
         passages: (kept.len(), kept.iter().filter(|k| **k).count()),
@@ -89,9 +90,9 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
 }
 
 /// The systems of all run files.
-fn systems(args: &Args, collection: &Collection, graded: &Graded, ui: &Ui) -> Result<Vec<System>> {
+fn systems(args: &Args, collection: &Collection, judged: &[Index], ui: &Ui) -> Result<Vec<System>> {
     let queries: HashMap<&str, Index> =
-        graded.queries().iter().map(|&q| (collection.queries[q as usize].id.as_str(), q)).collect();
+        judged.iter().map(|&q| (collection.queries[q as usize].id.as_str(), q)).collect();
     let passages: HashMap<&str, Index> =
         collection.passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i as Index)).collect();
     let mut problems = Problems::default();
@@ -148,7 +149,7 @@ fn system_name(path: &Path, others: &[System]) -> String {
 fn write(
     args: &Args,
     collection: &Collection,
-    graded: &Graded,
+    queries: &[Index],
     split: Split,
     kept: &[bool],
 ) -> Result<usize> {
@@ -164,11 +165,12 @@ fn write(
     for (p, _) in collection.passages.iter().zip(kept).filter(|(_, kept)| **kept) {
         writer.passage(&at, raw(&p.id, p.title.as_ref(), &p.text, p.lang.as_str(), p.group.as_ref()))?;
     }
-    for &q in graded.queries() {
+    for &q in queries {
         let q = &collection.queries[q as usize];
         writer.query(&at, raw(&q.id, None, &q.text, q.lang.as_str(), q.group.as_ref()))?;
     }
-    for j in collection.judgments(split) {
+    let inside: HashSet<Index> = queries.iter().copied().collect();
+    for j in collection.judgments(split).iter().filter(|j| inside.contains(&j.query)) {
         let (q, p) = (&collection.queries[j.query as usize], &collection.passages[j.passage as usize]);
         writer.judgment(&at, split, &q.id, &p.id, j.grade)?;
     }
