@@ -9,6 +9,7 @@ use crate::io::{self, Lines};
 use crate::lang::Lang;
 use crate::qrels;
 use crate::record::{Meta, RawText, Split};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Receives the valid records of a collection in file order: passages, then queries, then judgments.
@@ -68,6 +69,32 @@ impl Files {
             problems.push(At::file(&dir.join("qrels")), "holds no judgments", fix);
         }
         problems.into_result().map(|()| files)
+    }
+}
+
+impl Files {
+    /// Tells collections apart by what a measurement on `split` depends on: a hash (XXH3, 128 bits, as 32 hexadecimal
+    /// digits) of passages, queries and that split's judgments, unpacked. `None` where nothing is judged in the split.
+    pub fn fingerprint(&self, split: Split) -> Result<Option<String>> {
+        let Some((_, qrels)) = self.qrels.iter().find(|(s, _)| *s == split) else {
+            return Ok(None);
+        };
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut buffer = vec![0; 1 << 16];
+        for path in [&self.corpus, &self.queries, qrels] {
+            let mut reader = io::open(path)?;
+            let mut length = 0u64;
+            loop {
+                let n = reader.read(&mut buffer).map_err(|e| Error::io(path, e))?;
+                if n == 0 {
+                    break;
+                }
+                hash.update(&buffer[..n]);
+                length += n as u64;
+            }
+            hash.update(&length.to_le_bytes());
+        }
+        Ok(Some(format!("{:032x}", hash.digest128())))
     }
 }
 

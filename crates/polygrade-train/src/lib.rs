@@ -6,6 +6,7 @@
 //!
 //! This crate knows nothing of the command line.
 
+pub mod benchmark;
 pub mod evaluate;
 pub mod examples;
 pub mod labels;

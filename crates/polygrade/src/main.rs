@@ -33,6 +33,11 @@ enum Verb {
     Metrics(verbs::metrics::Args),
     /// Print what trec_eval prints for a run file
     TrecEval(verbs::trec_eval::Args),
+    /// Measure models on several collections: results in mteb's layout, means and Borda ranks
+    Benchmark(verbs::benchmark::Args),
+    /// Cut a collection down to judged passages and hard negatives, and say whether systems keep their order
+    #[command(visible_alias = "hard-negatives")]
+    Shrink(verbs::shrink::Args),
     /// Show the best passages for a query
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
@@ -56,6 +61,8 @@ fn main() -> ExitCode {
         Verb::Compare(args) => verbs::compare::run(args, &ui),
         Verb::Metrics(args) => verbs::metrics::run(args, &ui),
         Verb::TrecEval(args) => verbs::trec_eval::run(args, &ui),
+        Verb::Benchmark(args) => verbs::benchmark::run(args, &ui),
+        Verb::Shrink(args) => verbs::shrink::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),

@@ -121,3 +121,15 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     rows.iter().for_each(|r| line(r));
     out
 }
+
+/// The same table in Markdown.
+pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<String> = cells.map(|c| c.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut out = line(&mut head.iter().copied());
+    out += &format!("|---|{}\n", "--:|".repeat(head.len() - 1));
+    rows.iter().for_each(|row| out += &line(&mut row.iter().map(String::as_str)));
+    out
+}

@@ -44,9 +44,22 @@ const SMALL: [&str; 8] = ["--vocab-size", "3000", "--dim", "32", "--epochs", "2"
 #[test]
 fn every_verb_has_help_with_an_example() {
     let help = ok(&["--help"]);
-    for verb in
-        ["calibrate", "train", "eval", "compare", "search", "encode", "model", "profile", "import", "export"]
-    {
+    for verb in [
+        "calibrate",
+        "train",
+        "eval",
+        "compare",
+        "metrics",
+        "trec-eval",
+        "benchmark",
+        "shrink",
+        "search",
+        "encode",
+        "model",
+        "profile",
+        "import",
+        "export",
+    ] {
         assert!(help.contains(verb), "{verb}");
         let text = ok(&[verb, "--help"]);
         assert!(text.contains("Example") && text.contains(&format!("polygrade {verb}")), "{verb}:\n{text}");

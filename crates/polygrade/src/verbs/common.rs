@@ -107,13 +107,13 @@ pub(crate) fn precision(name: &str) -> Result<Precision> {
 pub(crate) struct ModelOptions {
     /// Put this before queries, in place of what the model says; E5 wants "query: "
     #[arg(long, value_name = "TEXT")]
-    query_prompt: Option<String>,
+    pub(crate) query_prompt: Option<String>,
     /// Put this before passages, in place of what the model says; E5 wants "passage: "
     #[arg(long, value_name = "TEXT")]
-    passage_prompt: Option<String>,
+    pub(crate) passage_prompt: Option<String>,
     /// Cut vectors to their first N values (for Matryoshka models)
     #[arg(long, value_name = "N")]
-    truncate_dim: Option<usize>,
+    pub(crate) truncate_dim: Option<usize>,
 }
 
 impl ModelOptions {

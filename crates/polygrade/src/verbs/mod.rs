@@ -1,5 +1,6 @@
 //! The verbs, one a file.
 
+pub(crate) mod benchmark;
 pub(crate) mod calibrate;
 pub(crate) mod common;
 pub(crate) mod compare;
@@ -12,6 +13,7 @@ pub(crate) mod model;
 pub(crate) mod profile;
 pub(crate) mod search;
 mod select;
+pub(crate) mod shrink;
 pub(crate) mod train;
 mod training;
 pub(crate) mod trec_eval;
