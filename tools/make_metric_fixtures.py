@@ -6,9 +6,9 @@
     VENV/bin/python tools/make_metric_fixtures.py recorded --source DIR
     VENV/bin/python tools/make_metric_fixtures.py random [--check-with TREC_EVAL]
 
-`recorded` copies inputs from DIR, the `test` folder of trec_eval's own
-repository (https://github.com/usnistgov/trec_eval), and takes from its recorded
-outputs the lines of the measures we implement. It needs no package.
+`recorded` copies inputs and recorded outputs from DIR, the `test` folder of
+trec_eval's own repository (https://github.com/usnistgov/trec_eval). It needs no
+package.
 
 `random` writes random_cases.jsonl, whose expected values are pytrec_eval's.
 With --check-with it also runs that trec_eval program on every case and compares

@@ -5,7 +5,7 @@
 
 use polygrade_data::{At, Error, Problems, Result, io};
 use rayon::prelude::*;
-use std::io::Read;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 /// Most columns of a line that are told apart.
@@ -65,7 +65,7 @@ pub(crate) type Fault = (u64, String, &'static str);
 pub(crate) fn read(
     path: &Path,
     problems: &mut Problems,
-    mut each: impl FnMut(&mut Problems, Columns<'_>),
+    mut each: impl FnMut(&mut Problems, Columns<'_>) + Send,
 ) -> Result<()> {
     blocks(path, BLOCK, problems, |problems, block, line| {
         let mut bad = Vec::new();
@@ -81,7 +81,7 @@ pub(crate) fn read_pieces<T: Default + Send>(
     path: &Path,
     problems: &mut Problems,
     parse: impl Fn(&mut T, &mut Vec<Fault>, Columns<'_>) + Sync,
-    mut merge: impl FnMut(T, u64),
+    mut merge: impl FnMut(T, u64) + Send,
 ) -> Result<()> {
     let threads = rayon::current_num_threads().min(64);
     blocks(path, threads * BLOCK, problems, |problems, block, mut line| {
@@ -115,57 +115,74 @@ pub(crate) fn read_pieces<T: Default + Send>(
     })
 }
 
-/// Reads a file in blocks of whole lines of about `size` bytes. `each` is given the lines before the block
-/// and gives those up to its end.
+/// Reads a file in blocks of whole lines of about `size` bytes, the next one (and its decompression) while
+/// `each` has the last. `each` is given the lines before the block and gives those up to its end.
 fn blocks(
     path: &Path,
     size: usize,
     problems: &mut Problems,
-    mut each: impl FnMut(&mut Problems, &[u8], u64) -> u64,
+    mut each: impl FnMut(&mut Problems, &[u8], u64) -> u64 + Send,
 ) -> Result<()> {
     let source = if path == Path::new("-") { PathBuf::from("/dev/stdin") } else { path.to_owned() };
     let mut reader = io::open(&source)?;
-    let (mut buffer, mut filled, mut line) = (vec![0u8; size], 0, 0u64);
+    let (mut buffer, mut next, mut line) = (vec![0u8; size], vec![0u8; size], 0u64);
+    let mut state = fill(&mut reader, &mut buffer, 0);
+    if let (0, Err(e)) = state {
+        return Err(Error::io(path, e));
+    }
     loop {
-        let fresh = filled;
-        let mut ended = false;
-        while filled < buffer.len() && !ended {
-            match reader.read(&mut buffer[filled..]) {
-                Ok(n) => {
-                    ended = n == 0;
-                    filled += n;
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) if filled == 0 && line == 0 => return Err(Error::io(path, e)),
-                Err(e) => {
-                    let fix = "the file may be cut short or damaged: fetch it again";
-                    problems.push(At::line(path, line + 1), format!("cannot be read on: {e}"), fix);
-                    return Ok(());
-                }
-            }
-        }
-        let whole = match buffer[fresh..filled].iter().rposition(|b| *b == b'\n') {
-            _ if ended => filled,
-            Some(at) => fresh + at + 1,
-            None if filled > MAX_LINE => {
-                let fix = "check that this is a text file";
-                problems.push(At::line(path, line + 1), "the line is longer than 64 MiB", fix);
-                return Ok(());
-            }
+        let (filled, ended) = state;
+        let last = !matches!(ended, Ok(false));
+        let whole = match buffer[..filled].iter().rposition(|b| *b == b'\n') {
+            _ if matches!(ended, Ok(true)) => filled,
+            Some(at) => at + 1,
             None => 0,
         };
-        let block = &buffer[..whole];
         let mark: &[u8] = if line == 0 { b"\xef\xbb\xbf" } else { b"" };
-        line = each(problems, block.strip_prefix(mark).unwrap_or(block), line);
-        if ended {
+        let block = &buffer[..whole];
+        let block = block.strip_prefix(mark).unwrap_or(block);
+        if let Err(e) = ended {
+            line = each(problems, block, line);
+            let fix = "the file may be cut short or damaged: fetch it again";
+            problems.push(At::line(path, line + 1), format!("cannot be read on: {e}"), fix);
             return Ok(());
         }
-        buffer.copy_within(whole..filled, 0);
-        filled -= whole;
-        if filled == buffer.len() {
-            buffer.resize(2 * buffer.len(), 0);
+        if last {
+            each(problems, block, line);
+            return Ok(());
+        }
+        let rest = &buffer[whole..filled];
+        if rest.len() > MAX_LINE {
+            let fix = "check that this is a text file";
+            problems.push(At::line(path, line + 1), "the line is longer than 64 MiB", fix);
+            return Ok(());
+        }
+        if next.len() < 2 * rest.len() {
+            next.resize(2 * rest.len(), 0);
+        }
+        next[..rest.len()].copy_from_slice(rest);
+        let (target, from) = (&mut next, rest.len());
+        (line, state) = rayon::join(|| each(problems, block, line), || fill(&mut reader, target, from));
+        std::mem::swap(&mut buffer, &mut next);
+    }
+}
+
+/// Reads until the buffer is full or the file ends. How much is in the buffer, and whether the file ended.
+fn fill(
+    reader: &mut (impl BufRead + ?Sized),
+    buffer: &mut [u8],
+    from: usize,
+) -> (usize, std::io::Result<bool>) {
+    let mut filled = from;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => return (filled, Ok(true)),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return (filled, Err(e)),
         }
     }
+    (filled, Ok(false))
 }
 
 /// Cuts a block into lines and columns; lines that are not UTF-8 are faults. Returns the last line's number.

@@ -147,3 +147,37 @@ fn what_trec_eval_leaves_open() {
     let wrong = evaluate(&qrels, &run, None, &groups, &plain);
     assert!(matches!(wrong, Err(polygrade_data::Error::Usage(_))));
 }
+
+/// A run of several blocks, its topics interleaved: places and faults are those of the whole file.
+#[test]
+fn long_runs_are_put_together_from_their_pieces() {
+    use polygrade_eval::run::{self, ReadOptions, Run};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let (topics, n) = (5, 200_000);
+    let line = |i: usize| format!("q{} Q0 passage-{i:020} 0 {}.5 tag{}\n", i % topics, n - i, i / (n / 2));
+    let mut lines: Vec<String> = (0..n).map(line).collect();
+    std::fs::write(&path, lines.concat()).unwrap();
+    let run = run::read(&path).unwrap();
+    assert_eq!((run.len(), run.tag.as_str()), (topics, "tag1"));
+    for (t, (query, ranking)) in run.iter().enumerate() {
+        let want =
+            (0..n).filter(|i| i % topics == t).map(|i| (format!("passage-{i:020}"), (n - i) as f64 + 0.5));
+        assert_eq!(query, format!("q{t}"));
+        assert!(want.eq(ranking.iter().map(|(id, score)| (id.to_owned(), score))));
+    }
+    // Lines count from 1.
+    lines[120_000] = "q1 Q0 x 0 NaN t\n".into();
+    lines[150_002] = lines[2].replace(".5 tag", ".25 tag");
+    std::fs::write(&path, lines.concat()).unwrap();
+    let Err(polygrade_data::Error::Input(problems)) = run::read(&path) else { panic!() };
+    let at: Vec<_> = problems.kept().iter().map(|p| p.at.line.unwrap()).collect();
+    assert_eq!(at, [120_001, 150_003]);
+    let lenient = ReadOptions { faults: polygrade_eval::Faults::Lenient, ..ReadOptions::default() };
+    let (run, warnings) = Run::read(&path, &lenient).unwrap();
+    assert_eq!((run.iter().map(|(_, r)| r.len()).sum::<usize>(), warnings.total()), (n - 2, 2));
+    assert_eq!(
+        run.get("q2").unwrap().iter().next().unwrap(),
+        ("passage-00000000000000000002", n as f64 - 1.5)
+    );
+}

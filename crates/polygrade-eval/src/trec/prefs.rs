@@ -254,12 +254,11 @@ fn array(lines: &[(&Line, usize)], judged: usize) -> Result<Form, String> {
             row.iter_mut().zip(&through).for_each(|(a, b)| *a |= b);
         }
     }
-    for i in 0..judged {
-        if (0..judged).any(|j| i != j && array[i][j] && array[j][i]) {
-            return Err("its preferences contradict one another".into());
-        }
-        array[i][i] = false;
+    let mutual = |i: usize| (0..judged).any(|j| i != j && array[i][j] && array[j][i]);
+    if (0..judged).any(mutual) {
+        return Err("its preferences contradict one another".into());
     }
+    array.iter_mut().enumerate().for_each(|(i, row)| row[i] = false);
     Ok(Form::Array(array, levels))
 }
 
