@@ -137,7 +137,7 @@ fn measures(names: &[String]) -> Result<Vec<Measure>> {
         return Ok(vec![Measure::Ndcg(Some(10)), Measure::AveragePrecision(1.0)]);
     }
     let parse = |n: &String| {
-        let what = || format!("{n:?} is no metric: nDCG@10, P@5, P(rel=2)@5, R@100, RR, AP, Success@1");
+        let what = || format!("{n:?} is no metric, such as {}", Measure::EXAMPLES);
         Measure::parse(n).ok_or_else(|| Error::Usage(what()))
     };
     let mut seen = BTreeSet::new();
