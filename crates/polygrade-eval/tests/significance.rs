@@ -1,5 +1,5 @@
 //! The significance tests against scipy, statsmodels and brute force (fixtures/README.md), and their level.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use polygrade_eval::bootstrap::Interval;
 use polygrade_eval::stats::correction::Correction;

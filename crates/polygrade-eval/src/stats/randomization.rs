@@ -39,7 +39,7 @@ impl SignedSums {
         let table = |eight: &[f64]| {
             let mut sums = [0.0; 256];
             for (signs, sum) in sums.iter_mut().enumerate() {
-                let signed = |(i, d): (usize, &f64)| if signs >> i & 1 == 1 { -d } else { *d };
+                let signed = |(i, d): (usize, &f64)| if (signs >> i) & 1 == 1 { -d } else { *d };
                 *sum = eight.iter().enumerate().map(signed).sum();
             }
             sums

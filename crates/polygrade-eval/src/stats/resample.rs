@@ -47,7 +47,7 @@ impl Resamples {
                 for i in 0..n.div_ceil(2) {
                     let word = draws.bits(i as u64);
                     for half in [word >> 32, word & 0xffff_ffff].into_iter().take(n - 2 * i) {
-                        let e = centred[(half * n as u64 >> 32) as usize];
+                        let e = centred[((half * n as u64) >> 32) as usize];
                         sum += e;
                         squares += e * e;
                     }
