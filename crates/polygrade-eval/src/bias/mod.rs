@@ -312,7 +312,7 @@ mod tests {
             View { top: Vec::new(), graded: vec![Seen { lang: &zh, grade: 3.0, rank: 1 }], ..view.clone() };
         assert_eq!(Bias::Inclination(en.clone(), 10).of(&first), Some(0.0));
         let none = View { graded: Vec::new(), ..view };
-        let all = Bias::all(&BTreeSet::from([en, zh]), 3.0, 10);
+        let all = Bias::all(&BTreeSet::from([en.clone(), zh.clone()]), 3.0, 10);
         let defined: Vec<String> =
             all.iter().filter(|b| b.of(&none).is_some()).map(Bias::to_string).collect();
         assert_eq!(defined, ["Share(en)@10", "Share(zh)@10"]);
