@@ -62,6 +62,7 @@ fn a_suite_gives_results_in_mtebs_layout_and_is_resumed() {
 
     // The figures are those of eval.
     let eval = json(&["eval", "bm25", str(&root().join("collections/mini")), "--langs", "en,sw"]);
+    let eval = &eval["pools"][0];
     let bm25 = first["systems"].as_array().unwrap().iter().find(|s| s["name"] == "bm25").unwrap();
     let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12;
     assert!(close(&bm25["scores"][0], &eval["macro_mean"]["nDCG@10"]));
