@@ -140,7 +140,11 @@ mod tests {
                 let rng = CounterRng::new(9).fork(t);
                 // Three translations share most of their value; one query in five is undefined.
                 let value = |i: u64| {
-                    if i % 5 == 0 { f64::NAN } else { 1.0 + rng.normal(1000 + i / 3) + 0.3 * rng.normal(i) }
+                    if i.is_multiple_of(5) {
+                        f64::NAN
+                    } else {
+                        1.0 + rng.normal(1000 + i / 3) + 0.3 * rng.normal(i)
+                    }
                 };
                 let table = Table {
                     clusters: (0..120).map(|i| i / 3).collect(),
