@@ -61,7 +61,7 @@ fn figures_are_those_of_eval_and_of_the_formulas() {
         let run = &cell["runs"][0];
         let differences: Vec<f64> = match cell["lang"].as_str() {
             Some(lang) => {
-                let want = eval["by_lang"][lang][measure].as_f64().unwrap();
+                let want = eval["pools"][0]["by_lang"][lang][measure].as_f64().unwrap();
                 assert!((cell["baseline_mean"].as_f64().unwrap() - want).abs() < 1e-12, "{lang} {measure}");
                 let own = topics.iter().filter(|t| t["lang"] == lang).map(|t| &t["values"][measure]);
                 own.map(|v| v["all"].as_f64().unwrap() - v["own"].as_f64().unwrap()).collect()
