@@ -142,10 +142,10 @@ fn blocks(
         let block = &buffer[..whole];
         let block = block.strip_prefix(mark).unwrap_or(block);
         if let Err(e) = ended {
+            // Not a bad line to pass over: what follows is lost, and figures of a part would look like those of all.
             line = each(problems, block, line);
             let fix = "the file may be cut short or damaged: fetch it again";
-            problems.push(At::line(path, line + 1), format!("cannot be read on: {e}"), fix);
-            return Ok(());
+            return Err(Error::input(At::line(path, line + 1), format!("cannot be read on: {e}"), fix));
         }
         if last {
             each(problems, block, line);
@@ -154,8 +154,7 @@ fn blocks(
         let rest = &buffer[whole..filled];
         if rest.len() > MAX_LINE {
             let fix = "check that this is a text file";
-            problems.push(At::line(path, line + 1), "the line is longer than 64 MiB", fix);
-            return Ok(());
+            return Err(Error::input(At::line(path, line + 1), "the line is longer than 64 MiB", fix));
         }
         if next.len() < 2 * rest.len() {
             next.resize(2 * rest.len(), 0);

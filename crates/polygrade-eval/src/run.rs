@@ -180,7 +180,11 @@ impl Run {
         let (topics, tag) = (whole.topics, whole.tag);
         if let Some(line) = full {
             let fix = "split the query's list";
-            problems.push(At::line(path, u64::from(line)), "the ids of a query come to 4 GiB", fix);
+            return Err(Error::input(
+                At::line(path, u64::from(line)),
+                "the ids of a query come to 4 GiB",
+                fix,
+            ));
         }
         let finish = |table: &mut Table, (id, mut building): (String, Building)| {
             let ranking = &mut building.ranking;

@@ -1,6 +1,6 @@
 //! What trec_eval prints, byte for byte: the recorded outputs of its own test folder (`quicktest` in its
-//! Makefile); see fixtures/README.md. Where the whole folder is at hand (POLYGRADE_TREC_EVAL_TEST, or the
-//! unpacked collection `metric_checks`) all of them are compared, else those whose inputs are small enough to
+//! Makefile); see fixtures/README.md. Where the data set `metric_checks` is unpacked (`common::data`) all
+//! of them are compared, else those whose inputs are small enough to
 //! be kept here.
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ mod common;
 
 use common::fixture;
 use polygrade_eval::trec::{Format, Options, Request, Version, evaluate};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// (expected output, options and measures, judgments, run)
 const QUICKTEST: &[(&str, &str, &str, &str)] = &[
@@ -70,7 +70,7 @@ fn compare(want: &str, text: &str, qrels: &Path, run: &Path, zscores: &Path) {
 
 #[test]
 fn recorded_outputs_are_reproduced_byte_for_byte() {
-    let whole = std::env::var_os("POLYGRADE_TREC_EVAL_TEST").map(PathBuf::from);
+    let whole = common::data("metric_checks/trec_eval/test");
     let dir = whole.clone().unwrap_or_else(|| fixture("trec_eval"));
     let mut compared = 0;
     for (expected, text, qrels, run) in QUICKTEST {

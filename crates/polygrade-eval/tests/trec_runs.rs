@@ -1,9 +1,10 @@
 //! nDCG@10 of real runs on TREC Deep Learning and COVID, to the four digits that `data/INDEX.md` of the
-//! shared folder gives. Runs where `trec_runs` is unpacked: POLYGRADE_TREC_RUNS names the folder.
+//! shared folder gives; where the data set `trec_runs` is unpacked (`common::data`).
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use polygrade_eval::{Measure, ScoreOptions, qrels, run, score};
-use std::path::PathBuf;
 
 const SYSTEMS: [&str; 6] =
     ["BM25", "BM25_RM3", "D_BERT_KD_TASB", "SPLADE_P_P_ENSEMBLE_DISTIL", "OPEN_AI_ADA2", "REP_LLAMA"];
@@ -18,7 +19,7 @@ const FIGURES: [(&str, &str, [&str; 6]); 4] = [
 
 #[test]
 fn published_figures_come_out_to_four_digits() {
-    let Some(dir) = std::env::var_os("POLYGRADE_TREC_RUNS").map(PathBuf::from) else {
+    let Some(dir) = common::data("trec_runs") else {
         return;
     };
     for (judgments, name, figures) in FIGURES {

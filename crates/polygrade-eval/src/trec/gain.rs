@@ -62,6 +62,11 @@ impl Gains {
     }
 }
 
+/// A difference as C makes a whole number of it on x86, where what does not fit becomes the least.
+fn whole(difference: f64) -> i32 {
+    if difference.abs() < 2_147_483_648.0 { difference as i32 } else { i32::MIN }
+}
+
 /// trec_eval compares gains by their difference, cut to a whole number, in glibc's merge sort. Gains that
 /// differ by less than 1 are thereby equal, which is no order, so that the algorithm matters.
 fn sort(levels: &mut [Level], scratch: &mut [Level]) {
@@ -74,7 +79,7 @@ fn sort(levels: &mut [Level], scratch: &mut [Level]) {
     sort(&mut levels[half..], scratch);
     let (mut a, mut b) = (0, half);
     for slot in scratch[..n].iter_mut() {
-        let left = b == n || a < half && (levels[a].gain - levels[b].gain) as i32 <= 0;
+        let left = b == n || a < half && whole(levels[a].gain - levels[b].gain) <= 0;
         let from = if left { &mut a } else { &mut b };
         *slot = levels[*from];
         *from += 1;

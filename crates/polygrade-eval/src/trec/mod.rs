@@ -181,7 +181,14 @@ impl Judgments {
         }
     }
 
-    fn prepare(&self, at: usize, topic: &str, ranking: Option<&Ranking>, view: &View) -> Result<Prepared> {
+    /// A topic with its list; says what is wrong with its judgments.
+    fn prepare(
+        &self,
+        at: usize,
+        topic: &str,
+        ranking: Option<&Ranking>,
+        view: &View,
+    ) -> std::result::Result<Prepared, String> {
         Ok(match self {
             Judgments::Qrels(q) => {
                 Prepared::Ranked(q.get(topic).map(|j| Ranked::new(j, ranking, view)).unwrap_or_default())
@@ -251,6 +258,10 @@ pub fn evaluate(
         }
     }
     let all = judgments.topics();
+    if all.is_empty() {
+        let fix = "give the file of judgments first, then the run";
+        return Err(Error::input(At::file(qrels), "holds no judgments", fix));
+    }
     let topics: Vec<(usize, &str, Option<&Ranking>)> =
         all.iter().enumerate().map(|(at, id)| (at, *id, ranked.get(id))).collect();
     let missing = topics.iter().filter(|(_, _, ranking)| ranking.is_none()).count();
@@ -265,7 +276,9 @@ pub fn evaluate(
     let view = View { level: options.level, depth: options.depth, judged_only: options.judged_only };
     let names = request::names(&columns);
     let row = |(at, topic, ranking): &(usize, &str, Option<&Ranking>)| -> Result<Row> {
-        let prepared = judgments.prepare(*at, topic, *ranking, &view)?;
+        let prepared = judgments.prepare(*at, topic, *ranking, &view).map_err(|what| {
+            Error::input(At::file(qrels), what, "give each pair of passages one preference in a group")
+        })?;
         Ok(one(topic, &prepared, ranking.is_none(), &columns, &names, zscores.as_ref(), options))
     };
     let rows: Vec<Row> = topics.par_iter().map(row).collect::<Result<_>>()?;

@@ -14,7 +14,7 @@ use super::ranked::View;
 use crate::columns::{self, Topics};
 use crate::qrels::ReadOptions;
 use crate::run::Ranking;
-use polygrade_data::{At, Error, Problems, Result};
+use polygrade_data::{At, Problems, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -112,7 +112,7 @@ impl Merged {
         prefs: &Preferences,
         ranking: Option<&Ranking>,
         view: &View,
-    ) -> Result<Merged> {
+    ) -> std::result::Result<Merged, String> {
         let mut numbers: BTreeMap<&str, Option<usize>> =
             prefs.lines.iter().map(|l| (l.passage.as_str(), None)).collect();
         let mut list: Vec<(&str, f64)> = ranking.into_iter().flat_map(Ranking::iter).collect();
@@ -140,7 +140,7 @@ impl Merged {
         for lines in lines.chunk_by(|(a, _), (b, _)| a.group == b.group) {
             let fault = |what: String| {
                 let group = &lines[0].0.group;
-                Error::Usage(format!("preferences of query {query:?}, group {group:?}: {what}"))
+                format!("has preferences of query {query:?}, group {group:?}, that do not fit: {what}")
             };
             let one = lines.iter().all(|(l, _)| l.subgroup == lines[0].0.subgroup);
             let form = if one { classes(lines) } else { array(lines, next) };

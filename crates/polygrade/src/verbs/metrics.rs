@@ -86,6 +86,10 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let (faults, old) = (args.reading.faults(), args.reading.old());
     let (qrels, warnings) = Qrels::read(&args.qrels, &qrels::ReadOptions { faults, no_remarks: old })?;
     ui.warn(&warnings);
+    if qrels.is_empty() {
+        let fix = "give the file of judgments first, then the runs";
+        return Err(Error::input(At::file(&args.qrels), "holds no judgments", fix));
+    }
     let mut all = Vec::new();
     for path in &args.runs {
         // One run at a time is in memory.
@@ -93,11 +97,11 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let (run, warnings) = Run::read(path, &read)?;
         ui.warn(&warnings);
         let missing = qrels.iter().filter(|(id, _)| run.get(id).is_none()).count();
-        let scores = score(&qrels, &run, &measures, &options);
         if missing == qrels.len() {
             let fix = "query ids must be spelled as in the judgments";
             return Err(Error::input(At::file(path), "ranks no query that is judged", fix));
         }
+        let scores = score(&qrels, &run, &measures, &options);
         if missing > 0 && !args.complete {
             let name = path.display();
             ui.note(&format!("{name}: lacks {missing} judged queries, left out; --complete counts them"));

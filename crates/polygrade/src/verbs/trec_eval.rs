@@ -47,8 +47,20 @@ pub(crate) struct Args {
     #[arg(short = 'J', long, alias = "Judged_docs_only")]
     judged_only: bool,
     /// Passages in the collection, for utility
-    #[arg(short = 'N', long, alias = "Number_docs_in_coll", default_value_t = 0, value_name = "N")]
+    #[arg(
+        short = 'N',
+        long,
+        alias = "Number_docs_in_coll",
+        default_value_t = 0,
+        value_name = "N",
+        allow_hyphen_values = true
+    )]
     collection: i64,
+    /// Taken and without effect, as trec_eval has them: debug level, and output in the old form
+    #[arg(short = 'D', long = "Debug_level", value_name = "N", hide = true)]
+    debug: Option<i64>,
+    #[arg(short = 'o', hide = true)]
+    old_form: bool,
     /// Format of the judgments: qrels, qrels_jg (the second column is a judgment group), prefs, qrels_prefs
     #[arg(short = 'R', long, alias = "Rel_info_format", default_value = "qrels")]
     rel_format: String,
@@ -71,6 +83,13 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
+    if args.level < 0 {
+        return Err(Error::Usage("-l must be 0 or more".into()));
+    }
+    let standard_input = |path: &PathBuf| path.as_os_str() == "-";
+    if standard_input(&args.qrels) && standard_input(&args.run) {
+        return Err(Error::Usage("only one of the judgments and the run can be standard input".into()));
+    }
     let format = Format::parse(&args.rel_format).ok_or_else(|| {
         Error::Usage(format!("-R {}: takes qrels, qrels_jg, prefs or qrels_prefs", args.rel_format))
     })?;
