@@ -134,6 +134,9 @@ fn power_equals_scipys_noncentral_t() {
     assert!(below.unwrap() <= above.unwrap() && above.unwrap() - below.unwrap() < 25, "{below:?} {above:?}");
     assert_eq!(power::topics_needed(0.0, 0.2, 0.05, 0.8), None);
     assert_eq!(power::topics_needed(0.1, f64::NAN, 0.05, 0.8), None);
+    // 1 − alpha / 2 is 1 here: (z(0.5e-17) + z(0.8))² / 0.005², and Guenther's z² / 2 (scipy.stats.norm).
+    let n = power::topics_needed(0.005, 1.0, 1e-17, 0.8).unwrap();
+    assert!(n.abs_diff(3_546_152) <= 1, "{n}");
 }
 
 #[test]
@@ -150,7 +153,6 @@ fn nothing_and_not_numbers_are_answered() {
     assert_eq!((drawn.p(), drawn.bca(0.95)), (1.0, Interval { mean: 0.0, low: 0.0, high: 0.0 }));
     assert_eq!((wilcoxon(&zeros).p, sign_test(&zeros).p), (1.0, 1.0));
     let same = [0.2; 30];
-    assert_eq!(t_test(&same, 0.95).p, 0.0);
     assert!(randomization_test(&same, 1000, 1).p <= 2.0 / 1001.0);
     assert_eq!(Resamples::draw(&same, 1000, 1).p(), 1.0 / 1001.0);
     let bad = [0.1, f64::NAN, 0.3];
@@ -159,6 +161,23 @@ fn nothing_and_not_numbers_are_answered() {
     // 0.1 + 0.2 and 0.3 tie.
     let e = effect(&[0.1 + 0.2, 0.5, 0.1], &[0.3, 0.4, 0.2]);
     assert_eq!((e.wins, e.ties, e.losses), (1, 1, 1));
+}
+
+/// Equal differences: t is undefined, so that the exact sign flips decide, all of which are tried here.
+#[test]
+fn equal_differences_are_worth_their_sign_flips() {
+    for (n, difference) in [(2, -0.5), (3, 0.2), (5, 0.1), (6, -0.3), (16, 0.7)] {
+        let same = vec![difference; n];
+        let flips = randomization_test(&same, 100_000, 1);
+        assert!(flips.exact);
+        let t = t_test(&same, 0.95);
+        assert_eq!((t.p, t.t), (flips.p, f64::INFINITY * difference), "{n} topics");
+        close(Resamples::draw(&same, 100_000, 1).p(), flips.p, 1e-5, "bootstrap");
+        // The interval holds 0 where the test does not reject it.
+        assert_eq!(t.low <= 0.0 && t.high >= 0.0, t.p > 0.05, "{n} topics: {t:?}");
+        assert!(t.low <= difference + 1e-12 && difference - 1e-12 <= t.high, "{t:?}");
+    }
+    assert_eq!(t_test(&[0.2; 30], 0.95).p, 2.0_f64.powi(-29));
 }
 
 #[test]

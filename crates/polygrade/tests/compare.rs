@@ -138,6 +138,51 @@ fn topics_that_are_missing_count_as_nothing_and_are_told() {
 }
 
 #[test]
+fn equal_differences_on_two_topics_are_no_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("qrels"), "1 0 a 1\n2 0 a 1\n").unwrap();
+    fs::write(dir.join("first"), "1 Q0 a 1 2 x\n2 Q0 a 1 2 x\n").unwrap();
+    let second = "1 Q0 b 1 2 x\n1 Q0 a 2 1 x\n2 Q0 b 1 2 x\n2 Q0 a 2 1 x\n";
+    fs::write(dir.join("second"), second).unwrap();
+    for test in ["t", "bootstrap", "randomization"] {
+        let args = format!("compare qrels first second -m RR -m rr --test {test}");
+        let text = ok(dir, &args);
+        assert!(text.contains("may be chance (p = 0.5000"), "{text}");
+        assert!(!text.contains('‡') && !text.contains("more than chance"), "{text}");
+        assert!(text.contains("over 1 comparison\n") && text.matches("RR, 2 topics").count() == 1, "{text}");
+        let run = &json(dir, &args)["cells"][0]["runs"][0];
+        assert_eq!((run["t"]["p"].as_f64(), run["bootstrap_p"].as_f64()), (Some(0.5), Some(0.5)));
+        assert_eq!((run["difference"].as_f64(), run["t"]["low"].as_f64()), (Some(-0.5), None));
+    }
+    // A single topic is one in words, too.
+    fs::write(dir.join("qrels"), "1 0 a 1\n").unwrap();
+    let out = run(dir, "compare qrels first second -m RR");
+    let said = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+    assert!(said.contains("RR, 1 topic\n") && said.contains("few topics (1)"), "{said}");
+    assert!(!said.contains("1 topics") && !said.contains("1 comparisons"), "{said}");
+}
+
+#[test]
+fn letters_of_many_systems_stay_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let topics = 1..=8;
+    let qrels: String = topics.clone().map(|t| format!("{t} 0 a 1\n")).collect();
+    fs::write(dir.join("qrels"), qrels).unwrap();
+    let mut args = "compare qrels".to_owned();
+    // The last of 28 finds all, the others nothing.
+    for s in 0..28 {
+        let found = if s == 27 { "a" } else { "b" };
+        let run: String = topics.clone().map(|t| format!("{t} Q0 {found} 1 1 x\n")).collect();
+        fs::write(dir.join(format!("s{s}")), run).unwrap();
+        args += &format!(" s{s}");
+    }
+    let table = ok(dir, &format!("{args} -m RR --all-pairs --permutations 1000 --resamples 100 --markdown"));
+    assert!(table.contains("<sup>a,b,c,") && table.contains(",z,a1</sup>"), "{table}");
+}
+
+#[test]
 fn tables_for_people_and_papers() {
     let dir = folder();
     let dir = dir.path();
@@ -173,7 +218,11 @@ fn faults_say_where_and_whose() {
     let words = ["langs.tsv:2", "2 or 3", "langs.tsv:3", "english!", "langs.tsv:4", "again", "to mend it"];
     fails(dir, &format!("{args} --langs langs.tsv"), 1, &words);
     fs::write(dir.join("few.tsv"), "en-health-02-qa\ten\n").unwrap();
-    fails(dir, &format!("{args} --langs few.tsv"), 1, &["has no language", "test.tsv"]);
+    fails(dir, &format!("{args} --langs few.tsv"), 1, &["few.tsv", "has no language for judged topic"]);
+    let judged = fs::read_to_string(dir.join(QRELS)).unwrap();
+    fs::write(dir.join("more.tsv"), judged + "xx-1\ten-p1\t1\n").unwrap();
+    let words = ["mini: has no language for judged topic \"xx-1\"", "holds all judged topics"];
+    fails(dir, "compare more.tsv own.trec all.trec --collection mini", 1, &words);
     fs::write(dir.join("other.trec"), "q Q0 d 1 1.0 x\n").unwrap();
     fails(dir, &format!("compare {QRELS} own.trec other.trec"), 1, &["other.trec", "none of the judged"]);
     fs::write(dir.join("empty.tsv"), "").unwrap();
@@ -183,6 +232,8 @@ fn faults_say_where_and_whose() {
     fails(dir, &format!("{args} --test f"), 2, &["--test", "randomization"]);
     fails(dir, &format!("{args} -m foo"), 2, &["foo"]);
     fails(dir, &format!("{args} --alpha 2"), 2, &["alpha"]);
+    fails(dir, &format!("{args} --alpha 1e-17"), 2, &["alpha", "0.000001"]);
+    fails(dir, &format!("{args} --resamples 10000001"), 2, &["resamples", "10^7"]);
     fails(dir, &format!("{args} --permutations 3"), 2, &["permutations"]);
     fails(dir, &format!("{args} --baseline x"), 2, &["own, all"]);
     fails(dir, &format!("{args} --names x"), 2, &["2 different names"]);

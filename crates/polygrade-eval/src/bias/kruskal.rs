@@ -4,6 +4,8 @@
 //! H divided by 1 − Σ(t³ − t)/(N³ − N) (Kruskal and Wallis 1952). Its p-value is the upper tail of χ² with one degree
 //! of freedom less than there are groups.
 
+use crate::stats::special::gamma_tail;
+
 /// The p-value that values do not depend on their group. `None` with fewer than two groups; 1 where all values are
 /// the same.
 pub(super) fn kruskal_wallis(values: &[(usize, f64)], groups: usize) -> Option<f64> {
@@ -36,38 +38,9 @@ pub(super) fn kruskal_wallis(values: &[(usize, f64)], groups: usize) -> Option<f
     Some(chi_square_tail(h.max(0.0), present - 1))
 }
 
-/// The chance that a χ² variable with `df` degrees of freedom is above `x`: the regularised upper incomplete gamma
-/// function Q(df/2, x/2), by its series below df/2 + 1 and by its continued fraction above (Abramowitz and Stegun
-/// 6.5.29 and 6.5.31).
+/// The chance that a χ² variable with `df` degrees of freedom is above `x`: Q(df/2, x/2).
 fn chi_square_tail(x: f64, df: usize) -> f64 {
-    let (a, x) = (df as f64 / 2.0, x / 2.0);
-    if x <= 0.0 {
-        return 1.0;
-    }
-    let scale = (a * x.ln() - x - ln_gamma_half(df)).exp();
-    if x < a + 1.0 {
-        let (mut term, mut sum, mut k) = (1.0 / a, 1.0 / a, a);
-        while term > sum * 1e-17 {
-            k += 1.0;
-            term *= x / k;
-            sum += term;
-        }
-        return (1.0 - scale * sum).clamp(0.0, 1.0);
-    }
-    // Evaluated from the far end, where its value hardly matters.
-    let terms = 40 + (200.0 / x) as usize + 10 * df;
-    let tail = (1..=terms).rev().fold(x + 2.0 * terms as f64 + 1.0 - a, |below, i| {
-        let i = i as f64;
-        x + 2.0 * i - 1.0 - a - i * (i - a) / below
-    });
-    (scale / tail).clamp(0.0, 1.0)
-}
-
-/// log Γ(df/2), by Γ(z + 1) = z·Γ(z) from Γ(1/2) = √π or Γ(1) = 1.
-fn ln_gamma_half(df: usize) -> f64 {
-    let start = if df % 2 == 1 { std::f64::consts::PI.ln() / 2.0 } else { 0.0 };
-    let first = if df % 2 == 1 { 1 } else { 2 };
-    (first..df).step_by(2).map(|d| (d as f64 / 2.0).ln()).sum::<f64>() + start
+    gamma_tail(df as f64 / 2.0, x / 2.0)
 }
 
 #[cfg(test)]

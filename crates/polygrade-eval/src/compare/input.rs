@@ -13,8 +13,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The language of each topic, and what it shares with its translations where that is known.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TopicLangs(BTreeMap<String, (Lang, Option<String>)>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicLangs {
+    topics: BTreeMap<String, (Lang, Option<String>)>,
+    /// Where that was read, for messages, and how a topic is added there.
+    source: PathBuf,
+    fix: &'static str,
+}
 
 impl TopicLangs {
     /// Reads `topic<TAB>language` or `topic<TAB>language<TAB>group`, a group being shared by translations.
@@ -22,7 +27,9 @@ impl TopicLangs {
     /// # Errors
     /// [`Error::Input`] with every line that is something else, and topics that come twice.
     pub fn read(path: &Path) -> Result<TopicLangs> {
-        let (mut out, mut problems) = (TopicLangs::default(), Problems::default());
+        let fix = "add a line topic<TAB>language for it";
+        let mut out = TopicLangs { topics: BTreeMap::new(), source: path.to_owned(), fix };
+        let mut problems = Problems::default();
         let mut lines = Lines::open(path)?;
         while let Some((number, line)) = lines.next_line(&mut problems) {
             let at = At::line(path, number);
@@ -44,7 +51,7 @@ impl TopicLangs {
                 );
                 continue;
             };
-            if out.0.insert(topic.to_owned(), (lang, group)).is_some() {
+            if out.topics.insert(topic.to_owned(), (lang, group)).is_some() {
                 problems.push(at, format!("names topic {topic:?} again"), "keep one line for each topic");
             }
         }
@@ -60,11 +67,12 @@ impl TopicLangs {
         impl Visitor for Queries {
             fn passage(&mut self, _: Index, _: Lang, _: RawText) {}
             fn query(&mut self, _: Index, lang: Lang, raw: RawText) {
-                self.0.0.insert(raw.id, (lang, raw.group));
+                self.0.topics.insert(raw.id, (lang, raw.group));
             }
             fn judgment(&mut self, _: Split, _: Index, _: Index, _: f32) {}
         }
-        let mut queries = Queries(TopicLangs::default());
+        let fix = "name the collection that holds all judged topics as queries";
+        let mut queries = Queries(TopicLangs { topics: BTreeMap::new(), source: dir.to_owned(), fix });
         let (_, problems) = scan::scan(dir, polygrade_data::error::DEFAULT_PROBLEM_LIMIT, &mut queries)?;
         problems.into_result().map(|()| queries.0)
     }
@@ -89,7 +97,7 @@ pub fn read(
     let mut table = Table {
         systems: runs.iter().map(|(name, _)| name.clone()).collect(),
         measures: measures.iter().map(Measure::to_string).collect(),
-        topics: topics(qrels, &judged, langs)?,
+        topics: topics(&judged, langs)?,
         values: vec![Vec::new(); measures.len()],
         notes: Vec::new(),
     };
@@ -119,15 +127,14 @@ pub fn read(
 }
 
 /// The judged topics in the order in which they are scored.
-fn topics(path: &Path, judged: &Qrels, langs: Option<&TopicLangs>) -> Result<Vec<Topic>> {
+fn topics(judged: &Qrels, langs: Option<&TopicLangs>) -> Result<Vec<Topic>> {
     let mut problems = Problems::default();
     let topic = |(id, _): (&str, _)| {
-        let known = langs.map(|l| l.0.get(id));
-        if known == Some(None) {
-            let fix = "give each judged topic a language";
-            problems.push(At::file(path), format!("topic {id:?} has no language"), fix);
+        let known = langs.and_then(|l| l.topics.get(id));
+        if let (Some(l), None) = (langs, known) {
+            problems.push(At::file(&l.source), format!("has no language for judged topic {id:?}"), l.fix);
         }
-        let (lang, group) = known.flatten().map_or((None, None), |(l, g)| (Some(l.to_string()), g.as_ref()));
+        let (lang, group) = known.map_or((None, None), |(l, g)| (Some(l.to_string()), g.as_ref()));
         // An id and a group of the same name are different units.
         let unit = group.map_or_else(|| format!("topic {id}"), |g| format!("group {g}"));
         Topic { id: id.to_owned(), lang, unit }

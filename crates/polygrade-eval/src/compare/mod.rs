@@ -140,7 +140,7 @@ impl IntervalKind {
 /// How to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Options {
-    /// Level of the tests; intervals have the level 1 − alpha. Between 0 and 1.
+    /// Level of the tests; intervals have the level 1 − alpha. 10⁻⁶ or more and below 1.
     pub alpha: f64,
     /// The test that decides.
     pub test: Test,
@@ -148,9 +148,9 @@ pub struct Options {
     pub interval: IntervalKind,
     /// Adjustment of p over a family.
     pub correction: Correction,
-    /// Permutations of the randomisation test and of Tukey's; at least 100.
+    /// Permutations of the randomisation test and of Tukey's; 100 to 10¹².
     pub permutations: u64,
-    /// Resamples of the bootstrap; at least 100.
+    /// Resamples of the bootstrap; 100 to 10⁷. Each takes 24 bytes for a run and measure.
     pub resamples: usize,
     /// Seed of both.
     pub seed: u64,
@@ -160,6 +160,9 @@ pub struct Options {
     pub power: f64,
     /// Compare all pairs of systems too (Tukey HSD).
     pub all_pairs: bool,
+    /// Keep every topic's values, in [`Comparison::by_topic`].
+    #[serde(skip)]
+    pub by_topic: bool,
 }
 
 impl Default for Options {
@@ -175,6 +178,7 @@ impl Default for Options {
             detect: 0.01,
             power: power::POWER,
             all_pairs: false,
+            by_topic: false,
         }
     }
 }
@@ -300,7 +304,7 @@ pub struct Comparison {
     pub warnings: Vec<String>,
     /// All topics first, measure by measure; then measure by measure the languages.
     pub cells: Vec<Cell>,
-    /// Every topic's values.
+    /// Every topic's values, where asked for ([`Options::by_topic`]).
     pub by_topic: Vec<TopicValues>,
 }
 
@@ -318,6 +322,11 @@ impl Comparison {
 
 /// Fewer topics than this are warned of.
 const FEW: usize = 10;
+/// Below this, an interval is as wide as the scale of any measure and no number of draws resolves p.
+const LEAST_ALPHA: f64 = 1e-6;
+const MOST_PERMUTATIONS: u64 = 1_000_000_000_000;
+/// Draws are kept: a quarter of a gigabyte.
+const MOST_RESAMPLES: usize = 10_000_000;
 
 /// Compares every system with the one at `baseline`, and all pairs where the options say so.
 ///
@@ -349,7 +358,7 @@ pub fn compare(table: &Table, baseline: usize, options: &Options) -> Result<Comp
         families,
         warnings: warnings(table, &cells, options),
         cells,
-        by_topic: by_topic(table),
+        by_topic: if options.by_topic { by_topic(table) } else { Vec::new() },
     })
 }
 
@@ -366,7 +375,9 @@ fn check(table: &Table, baseline: usize, options: &Options) -> Result<()> {
         () if table.systems.len() < 2 => usage("a comparison needs a baseline and a run"),
         () if table.topics.is_empty() => usage("a comparison needs topics"),
         () if table.measures.is_empty() => usage("a comparison needs a measure"),
-        () if !inside(options.alpha) => usage("alpha must lie between 0 and 1"),
+        () if !(LEAST_ALPHA..1.0).contains(&options.alpha) => {
+            usage("alpha must be 0.000001 or more, and below 1")
+        }
         () if !inside(options.power) => usage("the power must lie between 0 and 1"),
         () if !(options.detect > 0.0 && options.detect.is_finite()) => {
             usage("the difference to detect must be above 0")
@@ -374,8 +385,8 @@ fn check(table: &Table, baseline: usize, options: &Options) -> Result<()> {
         () if options.permutations < 100 || options.resamples < 100 => {
             usage("permutations and resamples must be 100 or more")
         }
-        () if options.permutations > 1 << 40 || options.resamples > 1 << 28 => {
-            usage("permutations must be at most 10^12, resamples at most 2.6 · 10^8")
+        () if options.permutations > MOST_PERMUTATIONS || options.resamples > MOST_RESAMPLES => {
+            usage("permutations must be at most 10^12, resamples at most 10^7")
         }
         () => {
             for (m, by_system) in table.measures.iter().zip(&table.values) {
@@ -484,8 +495,7 @@ fn warnings(table: &Table, cells: &[Cell], o: &Options) -> Vec<String> {
     for (scope, n) in few {
         let least = 2.0_f64.powi(1 - n as i32);
         let no = if least > o.alpha { "; no randomisation test can reach alpha" } else { "" };
-        let s = if n == 1 { "" } else { "s" };
-        out.push(format!("{n} topic{s}{scope} are few: tests see only large differences{no}"));
+        out.push(format!("few topics{scope} ({n}): tests see only large differences{no}"));
     }
     for run in &cells[0].runs {
         let same =
@@ -542,9 +552,11 @@ mod tests {
     #[test]
     fn scopes_families_and_translations() {
         let table = table(30);
-        let o = Options { all_pairs: true, permutations: 1000, resamples: 1000, ..Options::default() };
+        let few = Options { permutations: 1000, resamples: 1000, ..Options::default() };
+        let o = Options { all_pairs: true, by_topic: true, ..few };
         let c = compare(&table, 0, &o).unwrap();
         assert_eq!((c.families, c.cells.len(), c.by_topic.len()), ([4, 8], 6, 60));
+        assert!(compare(&table, 0, &few).unwrap().by_topic.is_empty());
         let all = c.overall("M1").unwrap();
         assert_eq!((all.topics, all.runs.len(), all.pairs.len()), (30, 2, 3));
         // Half of the topics gain 0.05.
@@ -578,7 +590,12 @@ mod tests {
         says(&bad, &o, "M2 of same is NaN for topic sw-1");
         bad.values.pop();
         says(&bad, &o, "needs a value");
-        says(&good, &Options { alpha: 0.0, ..o }, "alpha");
+        for alpha in [0.0, 9e-7, 1.0, f64::NAN] {
+            says(&good, &Options { alpha, ..o }, "alpha");
+        }
+        assert!(compare(&good, 0, &Options { alpha: 1e-6, ..o }).is_ok());
+        says(&good, &Options { resamples: 10_000_001, ..o }, "resamples at most 10^7");
+        says(&good, &Options { permutations: 1 << 41, ..o }, "permutations");
         says(&good, &Options { permutations: 10, ..o }, "permutations");
         let few = compare(&good, 0, &o).unwrap();
         assert!(few.warnings.iter().any(|w| w.contains("no randomisation test")), "{:?}", few.warnings);

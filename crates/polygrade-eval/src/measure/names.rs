@@ -1,6 +1,7 @@
 //! Names of metrics as ir_measures writes them: `name(parameter=value, …)@cutoff`.
 
 use super::{Gains, MAX_GAINS, Measure, RbpGain};
+use polygrade_data::{Error, Result};
 use std::fmt;
 
 /// The parameters of a name, each to be taken once.
@@ -80,6 +81,27 @@ impl<'a> Parameters<'a> {
 }
 
 impl Measure {
+    /// The metrics of these names in their order, each once however often and in whatever spelling it is named;
+    /// `default` where there are no names.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that [`Measure::parse`] does not know.
+    pub fn parse_all(names: &[String], default: &[Measure]) -> Result<Vec<Measure>> {
+        if names.is_empty() {
+            return Ok(default.to_vec());
+        }
+        let mut measures: Vec<Measure> = Vec::new();
+        for name in names {
+            let what = || Error::Usage(format!("{name:?} is no metric, such as {}", Measure::EXAMPLES));
+            let measure = Measure::parse(name).ok_or_else(what)?;
+            // Output goes by the name, so that is what must not come twice.
+            if measures.iter().all(|m| m.to_string() != measure.to_string()) {
+                measures.push(measure);
+            }
+        }
+        Ok(measures)
+    }
+
     /// Names to show to someone who asked for a metric that is none.
     pub const EXAMPLES: &str = "nDCG@10, nDCG(dcg='exp-log2')@10, nDCG(gains={1:1,2:3,3:7})@10, P@5, P(rel=2)@5, \
         R@100, RR, RR@10, AP, AP@100, Success@1, Rprec, Bpref, infAP, IPrec@0.2, ERR(max=3)@20, RBP(p=0.8), \
@@ -305,5 +327,18 @@ mod tests {
         assert_eq!(Measure::parse("nDCG(gains='exp')@10"), Measure::parse("NDCG(dcg=\"exp-log2\")@10"));
         let examples = Measure::EXAMPLES.split(", ").filter(|e| !e.is_empty());
         assert!(examples.clone().count() > 20 && examples.into_iter().all(|e| Measure::parse(e).is_some()));
+    }
+
+    #[test]
+    fn many_names_are_metrics_once_each() {
+        let all = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            Measure::parse_all(&names, &[Measure::NumQ])
+        };
+        assert_eq!(all(&[]).unwrap(), [Measure::NumQ]);
+        let want = [Measure::AveragePrecision(1.0), Measure::Ndcg(Some(10))];
+        assert_eq!(all(&["AP", "nDCG@10", "map", " AP "]).unwrap(), want);
+        let e = all(&["AP", "foo"]).unwrap_err();
+        assert!(matches!(e, Error::Usage(_)) && e.to_string().contains("foo"), "{e}");
     }
 }

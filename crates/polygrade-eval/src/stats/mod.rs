@@ -43,7 +43,7 @@ pub mod power;
 pub mod randomization;
 pub mod rank;
 pub mod resample;
-mod special;
+pub(crate) mod special;
 pub mod ttest;
 pub mod tukey;
 
@@ -84,6 +84,12 @@ pub fn sd(values: &[f64]) -> f64 {
 /// in another order differs in its last digits. Counting such ties keeps tests conservative.
 fn slack(differences: &[f64]) -> f64 {
     1e-9 * differences.iter().fold(0.0, |most: f64, d| most.max(d.abs()))
+}
+
+/// The exact sign-flip p of n equal differences other than 0: only the choices of one sign for all reach their
+/// mean, 2 of 2ⁿ. It stands in for tests that divide by the standard deviation, which is 0 there.
+fn constant_p(n: usize) -> f64 {
+    2.0_f64.powf(1.0 - n as f64)
 }
 
 fn all_finite(values: &[f64]) -> bool {

@@ -36,7 +36,7 @@ pub fn topics_needed(difference: f64, sd: f64, alpha: f64, wanted: f64) -> Optio
     if !ratio.is_finite() || ratio == 0.0 {
         return (difference != 0.0 && sd == 0.0).then_some(2);
     }
-    let z = normal_quantile(1.0 - alpha / 2.0);
+    let z = -normal_quantile(alpha / 2.0);
     let normal = ((z + normal_quantile(wanted)) / ratio).powi(2);
     if normal > MANY {
         // Guenther's correction (1981) of the normal answer.

@@ -3,10 +3,12 @@
 //! Topics are drawn with replacement, as many as there are. The percentile interval cuts the drawn means at
 //! their quantiles; BCa (Efron 1987) moves the cuts by the bias z₀ and the acceleration a, so that it fits skewed
 //! differences. The test is Sakai's (2006): studentised means of draws from the differences shifted to mean 0.
+//! Differences that are all equal are drawn as they are: the intervals have no width, and the test, whose t is
+//! undefined, has the exact p of the sign flips, 2^(1 − n).
 //! [`crate::bootstrap`] is the sibling for values that have several seeds.
 
 use super::special::{normal_quantile, normal_tail};
-use super::{SAME, all_finite, mean, sd, slack};
+use super::{SAME, all_finite, constant_p, mean, sd, slack};
 use crate::bootstrap::Interval;
 use polygrade_nn::rng::CounterRng;
 use rayon::prelude::*;
@@ -24,6 +26,8 @@ pub struct Resamples {
     below: f64,
     acceleration: f64,
     extreme: usize,
+    /// The least that p can be.
+    least: f64,
 }
 
 impl Resamples {
@@ -33,7 +37,14 @@ impl Resamples {
         let m = mean(differences);
         if n == 0 || resamples == 0 || !all_finite(differences) {
             let nothing = if all_finite(differences) { 0.0 } else { f64::NAN };
-            return Resamples { mean: m, means: vec![], below: nothing, acceleration: 0.0, extreme: 0 };
+            return Resamples {
+                mean: m,
+                means: vec![],
+                below: nothing,
+                acceleration: 0.0,
+                extreme: 0,
+                least: 0.0,
+            };
         }
         let centred: Vec<f64> = differences.iter().map(|d| d - m).collect();
         let rng = CounterRng::new(seed);
@@ -58,7 +69,9 @@ impl Resamples {
 
         // Sakai's test: |t*| of a draw, mean over standard error, against |t| of the sample.
         let most = differences.iter().fold(0.0, |most: f64, d| most.max(d.abs()));
-        let observed = m.abs() / (sd(differences) / count.sqrt());
+        let spread = sd(differences);
+        let observed = m.abs() / (spread / count.sqrt());
+        let least = if spread > 0.0 { 0.0 } else { constant_p(n) };
         let is_extreme = |(mean, squares): &(f64, f64)| {
             let variance = (squares - count * mean * mean) / (count - 1.0);
             if variance <= (SAME * most).powi(2) {
@@ -81,7 +94,7 @@ impl Resamples {
         let acceleration = if squares > 0.0 { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 };
         let mut means: Vec<f64> = drawn.into_iter().map(|(mean, _)| m + mean).collect();
         means.par_sort_unstable_by(f64::total_cmp);
-        Resamples { mean: m, means, below, acceleration, extreme }
+        Resamples { mean: m, means, below, acceleration, extreme, least }
     }
 
     /// The interval between the quantiles of the drawn means, at `level` such as 0.95.
@@ -114,7 +127,7 @@ impl Resamples {
         if self.means.is_empty() {
             return 1.0;
         }
-        (self.extreme + 1) as f64 / (self.means.len() + 1) as f64
+        ((self.extreme + 1) as f64 / (self.means.len() + 1) as f64).max(self.least)
     }
 
     fn cut(&self, low: f64, high: f64) -> Interval {

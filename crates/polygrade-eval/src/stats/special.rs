@@ -89,7 +89,7 @@ pub(super) fn normal_tail(z: f64) -> f64 {
 }
 
 /// The regularised upper incomplete gamma function Q(a, x).
-pub(super) fn gamma_tail(a: f64, x: f64) -> f64 {
+pub(crate) fn gamma_tail(a: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
     }
@@ -150,10 +150,10 @@ pub(super) fn t_two_tails(t: f64, df: f64) -> f64 {
     beta_inc(df / 2.0, 0.5, df / (df + square), square / (df + square))
 }
 
-/// The t > 0 with P(|T| ≥ t) = `tails`.
+/// The t > 0 with P(|T| ≥ t) = `tails`; infinite for tails of 0.
 pub(super) fn t_critical(tails: f64, df: f64) -> f64 {
-    if tails >= 1.0 {
-        return 0.0;
+    if tails >= 1.0 || tails <= 0.0 {
+        return if tails >= 1.0 { 0.0 } else { f64::INFINITY };
     }
     let mut high = 1.0;
     while t_two_tails(high, df) > tails && high < 1e300 {

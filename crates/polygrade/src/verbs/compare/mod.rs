@@ -50,13 +50,13 @@ pub(crate) struct Args {
     /// Adjustment of p for several questions: holm, bh (Benjamini and Hochberg), bonferroni or none
     #[arg(long, default_value = "holm")]
     correction: String,
-    /// Level of the tests; intervals have 1 − ALPHA
+    /// Level of the tests, 0.000001 or more; intervals have 1 − ALPHA
     #[arg(long, default_value_t = Options::default().alpha)]
     alpha: f64,
     /// Permutations of the randomisation tests
     #[arg(long, default_value_t = Options::default().permutations, value_name = "N")]
     permutations: u64,
-    /// Resamples of the bootstrap
+    /// Resamples of the bootstrap, at most 10,000,000
     #[arg(long, default_value_t = Options::default().resamples, value_name = "N")]
     resamples: usize,
     /// Seed of both
@@ -80,8 +80,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let options = options(&args)?;
-    let measures = measures(&args.metrics)?;
+    let options = Options { by_topic: args.per_topic || ui.json, ..options(&args)? };
+    let default = [Measure::Ndcg(Some(10)), Measure::AveragePrecision(1.0)];
+    let measures = Measure::parse_all(&args.metrics, &default)?;
     let names = names(&args)?;
     let baseline = baseline(&args, &names)?;
     let langs = match (&args.collection, &args.langs) {
@@ -129,20 +130,8 @@ fn options(args: &Args) -> Result<Options> {
         detect: args.detect,
         power: args.power,
         all_pairs: args.all_pairs,
+        ..Options::default()
     })
-}
-
-fn measures(names: &[String]) -> Result<Vec<Measure>> {
-    if names.is_empty() {
-        return Ok(vec![Measure::Ndcg(Some(10)), Measure::AveragePrecision(1.0)]);
-    }
-    let parse = |n: &String| {
-        let what = || format!("{n:?} is no metric, such as {}", Measure::EXAMPLES);
-        Measure::parse(n).ok_or_else(|| Error::Usage(what()))
-    };
-    let mut seen = BTreeSet::new();
-    let measures: Vec<Measure> = names.iter().map(parse).collect::<Result<_>>()?;
-    Ok(measures.into_iter().filter(|m| seen.insert(m.to_string())).collect())
 }
 
 /// What the runs are called: as told, or by the files' names without their ends; where those are not different, by

@@ -2,7 +2,7 @@
 //! Markdown or LaTeX. The best mean of a column is bold. Marks stand for significance: † and ‡ against the
 //! baseline, or with all pairs compared the letters of the systems that a mean is significantly above.
 
-use super::text::{mark, number, percent};
+use super::text::{count, mark, number, percent};
 use polygrade_eval::compare::{Cell, Comparison};
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ struct Entry {
 fn grids(c: &Comparison) -> Vec<Grid> {
     let all: Vec<&Cell> = c.measures.iter().filter_map(|m| c.overall(m)).collect();
     let heads = c.measures.clone();
-    let mut out = vec![grid(c, format!("Means over {} topics", all[0].topics), heads, &all)];
+    let mut out = vec![grid(c, format!("Means over {}", count(all[0].topics, "topic")), heads, &all)];
     for measure in c.measures.iter().filter(|_| !c.langs.is_empty()) {
         let cells: Vec<&Cell> = c.by_lang(measure).collect();
         out.push(grid(c, format!("{measure} by language"), c.langs.clone(), &cells));
@@ -39,7 +39,7 @@ fn grid(c: &Comparison, caption: String, heads: Vec<String>, cells: &[&Cell]) ->
             let marks = match () {
                 () if c.options.all_pairs => above(&systems, cell, name),
                 () if s == 0 => String::new(),
-                () => mark(c, &cell.runs[s - 1]).to_owned(),
+                () => mark(c, cell.runs[s - 1].adjusted_p).to_owned(),
             };
             let mean = mean(cell, s);
             // As printed, so that what looks equal is bold alike.
@@ -58,7 +58,8 @@ fn letter(i: usize) -> String {
     if i < 26 { letter.to_string() } else { format!("{letter}{}", i / 26) }
 }
 
-/// The letters of the systems that `name` is significantly above.
+/// The letters of the systems that `name` is significantly above; past z, where a letter may have a number, with
+/// commas between.
 fn above(systems: &[&String], cell: &Cell, name: &str) -> String {
     let below = |p: &&polygrade_eval::compare::Pair| {
         p.significant && (p.a == name && p.difference < 0.0 || p.b == name && p.difference > 0.0)
@@ -69,7 +70,7 @@ fn above(systems: &[&String], cell: &Cell, name: &str) -> String {
             letters.push(letter(i));
         }
     }
-    letters.join("")
+    letters.join(if systems.len() > 26 { "," } else { "" })
 }
 
 /// What the marks mean, in one sentence.
@@ -86,7 +87,7 @@ fn legend(c: &Comparison) -> String {
     let adjusted = if o.correction.is_none() {
         "not adjusted".into()
     } else {
-        format!("adjusted by {} over {} comparisons{by_lang}", o.correction.name(), c.families[0])
+        format!("adjusted by {} over {}{by_lang}", o.correction.name(), count(c.families[0], "comparison"))
     };
     let marks = format!("†, ‡: different from {} at {alpha} and {}", c.baseline, alpha / 5.0);
     format!("{marks} ({}, p {adjusted}).", o.test.name())

@@ -7,13 +7,12 @@ use std::fmt::Write;
 pub(super) fn text(c: &Comparison, per_topic: bool) -> String {
     let o = &c.options;
     let mut out = format!("baseline {} · {} at {}", c.baseline, o.test.name(), o.alpha);
-    let over =
-        |n: usize, what: &str| format!(" · p adjusted by {} over {n} comparisons{what}", o.correction.name());
+    let over = |n: usize| format!(" · p adjusted by {} over {}", o.correction.name(), count(n, "comparison"));
     match c.families {
         _ if o.correction.is_none() => out += " · p not adjusted",
-        [all, 0] => out += &over(all, ""),
+        [all, 0] => out += &over(all),
         [all, by_lang] => {
-            out += &over(all, "");
+            out += &over(all);
             let _ = write!(out, ", by language over {by_lang}");
         }
     }
@@ -21,7 +20,8 @@ pub(super) fn text(c: &Comparison, per_topic: bool) -> String {
     for measure in &c.measures {
         let Some(all) = c.overall(measure) else { continue };
         let scope = if c.langs.is_empty() { "" } else { ", all languages" };
-        let _ = write!(out, "\n{measure}{scope}, {} topics\n{}", all.topics, versus_table(c, &[all]));
+        let _ =
+            write!(out, "\n{measure}{scope}, {}\n{}", count(all.topics, "topic"), versus_table(c, &[all]));
         for run in &all.runs {
             let _ = writeln!(out, "{}", sentence(c, all, run));
         }
@@ -38,16 +38,17 @@ pub(super) fn text(c: &Comparison, per_topic: bool) -> String {
             let _ = write!(out, "\n{measure} by topic\n{}", topics_table(c, measure));
         }
     }
-    let marks = c.cells.iter().flat_map(|c| &c.runs).any(|r| r.significant);
+    let marks =
+        c.cells.iter().any(|c| c.runs.iter().any(|r| r.significant) || c.pairs.iter().any(|p| p.significant));
     if marks {
         let _ = write!(out, "\n† adjusted p ≤ {}, ‡ ≤ {}\n", o.alpha, o.alpha / 5.0);
     }
     out
 }
 
-/// A run's mark: † at alpha, ‡ at a fifth of it.
-pub(super) fn mark(c: &Comparison, run: &Versus) -> &'static str {
-    match run.adjusted_p {
+/// The mark of an adjusted p: † at alpha, ‡ at a fifth of it.
+pub(super) fn mark(c: &Comparison, p: f64) -> &'static str {
+    match p {
         p if p <= c.options.alpha / 5.0 => "‡",
         p if p <= c.options.alpha => "†",
         _ => "",
@@ -92,7 +93,7 @@ fn versus_table(c: &Comparison, cells: &[&Cell]) -> String {
             row.extend(other.map(|_| p_value(run.p(o.test))));
             row.extend([
                 p_value(run.adjusted_p),
-                mark(c, run).to_owned(),
+                mark(c, run.adjusted_p).to_owned(),
                 e.d.map_or("–".into(), |d| format!("{d:+.2}").replace('-', "−")),
                 format!("{}/{}/{}", e.wins, e.ties, e.losses),
                 run.topics_needed.map_or("–".into(), |n| n.to_string()),
@@ -142,12 +143,8 @@ fn sentence(c: &Comparison, cell: &Cell, run: &Versus) -> String {
 fn pairs_table(c: &Comparison, cell: &Cell) -> String {
     let rows = cell.pairs.iter().map(|p| {
         let effect = p.effect.map_or("–".into(), |e| format!("{e:+.2}").replace('-', "−"));
-        let mark = match p.p {
-            p if p <= c.options.alpha / 5.0 => "‡",
-            p if p <= c.options.alpha => "†",
-            _ => "",
-        };
-        vec![format!("{} − {}", p.b, p.a), signed(p.difference), effect, p_value(p.p), mark.to_owned()]
+        let mark = mark(c, p.p).to_owned();
+        vec![format!("{} − {}", p.b, p.a), signed(p.difference), effect, p_value(p.p), mark]
     });
     table(&["pair", "difference", "effect", "p", ""], &rows.collect::<Vec<_>>())
 }
@@ -176,6 +173,11 @@ fn topics_table(c: &Comparison, measure: &str) -> String {
     table(&head, &rows.collect::<Vec<_>>())
 }
 
+/// So many of something.
+pub(super) fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 pub(super) fn number(x: f64) -> String {
     format!("{x:.4}")
 }
@@ -193,6 +195,6 @@ pub(super) fn p_value(p: f64) -> String {
 }
 
 pub(super) fn percent(share: f64) -> String {
-    let text = format!("{:.2}", 100.0 * share);
+    let text = format!("{:.4}", 100.0 * share);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
