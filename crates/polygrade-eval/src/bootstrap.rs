@@ -70,9 +70,15 @@ pub fn mean(values: &[Vec<f64>], level: f64) -> Interval {
         })
         .collect();
     means.sort_by(f64::total_cmp);
+    let (low, high) = percentiles(&means, level);
+    Interval { mean: plain_mean(values), low, high }
+}
+
+/// The ends of a percentile interval: of n > 0 ascending values those at ⌊n(1 − level)/2⌋ and ⌊n(1 + level)/2⌋, from 0.
+pub(crate) fn percentiles(sorted: &[f64], level: f64) -> (f64, f64) {
     let tail = (1.0 - level) / 2.0;
-    let at = |p: f64| means[((p * RESAMPLES as f64) as usize).min(RESAMPLES - 1)];
-    Interval { mean: plain_mean(values), low: at(tail), high: at(1.0 - tail) }
+    let at = |p: f64| sorted[((p * sorted.len() as f64) as usize).min(sorted.len() - 1)];
+    (at(tail), at(1.0 - tail))
 }
 
 /// The bootstrap interval of the mean of `a − b`, paired by seed and query.

@@ -5,9 +5,10 @@
 //! the sum over its queries drawn over their number; the overall mean is the mean of the strata's. Percentile
 //! intervals from a counter-based generator, so the same values give the same interval at any number of threads.
 
-use crate::bootstrap::Interval;
+use crate::bootstrap::percentiles;
 use polygrade_nn::rng::CounterRng;
 use rayon::prelude::*;
+use serde::Serialize;
 
 /// Resamples drawn.
 pub const RESAMPLES: usize = 2000;
@@ -23,13 +24,37 @@ pub struct Table {
     pub values: Vec<Vec<f64>>,
 }
 
+/// A mean with its interval. Both ends are `None` where fewer than two clusters define the measure: resamples of one
+/// are all alike, and say nothing of how far the mean can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Lower end.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+impl Estimate {
+    /// Both ends, where there is an interval.
+    pub fn ends(&self) -> Option<(f64, f64)> {
+        self.low.zip(self.high)
+    }
+
+    /// ` [low, high]` as `number` writes them; nothing where there is no interval.
+    pub(crate) fn range(&self, number: impl Fn(f64) -> String) -> String {
+        self.ends().map_or(String::new(), |(low, high)| format!(" [{}, {}]", number(low), number(high)))
+    }
+}
+
 /// Intervals of each measure; `None` where it is defined for no query.
 #[derive(Debug, Clone, Default)]
 pub struct Means {
     /// By stratum.
-    pub strata: Vec<Vec<Option<Interval>>>,
+    pub strata: Vec<Vec<Option<Estimate>>>,
     /// The mean over the strata that have a value.
-    pub overall: Vec<Option<Interval>>,
+    pub overall: Vec<Option<Estimate>>,
 }
 
 /// Sums and counts of each stratum and measure under weights for the clusters.
@@ -68,6 +93,21 @@ impl Table {
         means
     }
 
+    /// For each value of [`Table::means`], whether two clusters or more define it.
+    fn several(&self, strata: usize) -> Vec<bool> {
+        let m = self.measures();
+        let mut first = vec![None; (strata + 1) * m];
+        let mut several = vec![false; (strata + 1) * m];
+        for ((&cluster, &stratum), values) in self.clusters.iter().zip(&self.strata).zip(&self.values) {
+            for j in (0..m).filter(|j| !values[*j].is_nan()) {
+                for at in [stratum * m + j, strata * m + j] {
+                    several[at] |= *first[at].get_or_insert(cluster) != cluster;
+                }
+            }
+        }
+        several
+    }
+
     /// The intervals at `level`, such as 0.95.
     pub fn intervals(&self, strata: usize, level: f64) -> Means {
         let m = self.measures();
@@ -90,20 +130,16 @@ impl Table {
                 self.means(strata, &dense, &weights)
             })
             .collect();
-        let tail = (1.0 - level) / 2.0;
+        let several = self.several(strata);
         let interval = |j: usize| {
             let mean = point[j];
             // A measure that only a few clusters define is undefined in resamples without them.
             let mut means: Vec<f64> = drawn.iter().map(|d| d[j]).filter(|v| !v.is_nan()).collect();
             means.sort_by(f64::total_cmp);
-            let at = |p: f64| means[((p * means.len() as f64) as usize).min(means.len() - 1)];
-            (!mean.is_nan() && !means.is_empty()).then(|| Interval {
-                mean,
-                low: at(tail),
-                high: at(1.0 - tail),
-            })
+            let ends = (several[j] && !means.is_empty()).then(|| percentiles(&means, level)).unzip();
+            (!mean.is_nan()).then_some(Estimate { mean, low: ends.0, high: ends.1 })
         };
-        let all: Vec<Option<Interval>> = (0..point.len()).into_par_iter().map(interval).collect();
+        let all: Vec<Option<Estimate>> = (0..point.len()).into_par_iter().map(interval).collect();
         let mut rows = all.chunks(m.max(1)).map(<[_]>::to_vec);
         let by_stratum = rows.by_ref().take(strata).collect();
         Means { strata: by_stratum, overall: rows.next().unwrap_or_default() }
@@ -130,7 +166,8 @@ mod tests {
         };
         let (a, b) = (single.intervals(1, 0.95), copies.intervals(8, 0.95));
         let (a, b) = (a.overall[0].unwrap(), b.overall[0].unwrap());
-        assert!((a.low - b.low).abs() < 1e-12 && (a.high - b.high).abs() < 1e-12 && a.low < a.mean);
+        let (mean, (a, b)) = (a.mean, (a.ends().unwrap(), b.ends().unwrap()));
+        assert!((a.0 - b.0).abs() < 1e-12 && (a.1 - b.1).abs() < 1e-12 && a.0 < mean);
     }
 
     #[test]
@@ -152,13 +189,29 @@ mod tests {
                     values: (0..120).map(|i| vec![value(i)]).collect(),
                 };
                 let i = table.intervals(3, 0.95).overall[0].unwrap();
-                i.low <= 1.0 && i.high >= 1.0
+                i.ends().is_some_and(|(low, high)| low <= 1.0 && high >= 1.0)
             })
             .count();
         assert!((178..=198).contains(&covered), "{covered} of 200");
         let none = Table { clusters: vec![0], strata: vec![0], values: vec![vec![f64::NAN, 2.0]] };
         let means = none.intervals(1, 0.95);
         assert_eq!(means.overall[0], None);
-        assert_eq!(means.strata[0][1], Some(Interval { mean: 2.0, low: 2.0, high: 2.0 }));
+        assert_eq!(means.strata[0][1], Some(Estimate { mean: 2.0, low: None, high: None }));
+    }
+
+    /// Two translations of one question are one cluster; the second measure is defined by one cluster alone.
+    #[test]
+    fn one_cluster_has_no_interval() {
+        let table = Table {
+            clusters: vec![0, 0, 1],
+            strata: vec![0, 1, 1],
+            values: vec![vec![1.0, 1.0], vec![1.0, 0.0], vec![0.0, f64::NAN]],
+        };
+        let means = table.intervals(2, 0.95);
+        let has =
+            |row: &[Option<Estimate>]| row.iter().map(|e| e.unwrap().ends().is_some()).collect::<Vec<_>>();
+        assert_eq!(has(&means.strata[0]), [false, false]);
+        assert_eq!(has(&means.strata[1]), [true, false]);
+        assert_eq!(has(&means.overall), [true, false]);
     }
 }

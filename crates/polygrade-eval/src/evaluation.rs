@@ -5,9 +5,8 @@
 //! query languages. Intervals are bootstraps over groups of translated queries ([`crate::cluster`]).
 
 use crate::bias::{Bias, Seen, View, sentences};
-use crate::bootstrap::Interval;
-use crate::cluster::{Means, RESAMPLES, Table};
-use crate::measure::Measure;
+use crate::cluster::{Estimate, Means, RESAMPLES, Table};
+use crate::measure::{Measure, Topic};
 use crate::pool::Pool;
 use crate::rankings::Rankings;
 use polygrade_data::{Collection, Graded, Index, Lang, Split};
@@ -23,6 +22,8 @@ pub const FORMAT: u32 = 1;
 pub struct Settings {
     /// The metrics.
     pub measures: Vec<Measure>,
+    /// Passages that a metric without a cut-off sees; one with a cut-off sees as many as it says.
+    pub depth: usize,
     /// The depth of Comp@k, Inclination@k and Share@k.
     pub k: usize,
     /// The lowest grade that is relevant in measures of bias.
@@ -56,7 +57,7 @@ pub struct Evaluation {
     /// What was found in each pool.
     pub pools: Vec<PoolEvaluation>,
     /// Metric → query language → passage language, from the pools that hold one language; empty where there are none.
-    pub matrix: Values<BTreeMap<String, BTreeMap<String, Interval>>>,
+    pub matrix: Values<BTreeMap<String, BTreeMap<String, Estimate>>>,
 }
 
 /// A model in one pool.
@@ -77,7 +78,7 @@ pub struct PoolEvaluation {
     /// Query language → metric → mean over its queries.
     pub by_lang: BTreeMap<String, Values<f64>>,
     /// Query language, or `mean` → metric → interval.
-    pub intervals: BTreeMap<String, Values<Interval>>,
+    pub intervals: BTreeMap<String, Values<Estimate>>,
     /// Query → metric → value; left out of JSON where it was not asked for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub by_query: BTreeMap<String, Values<f64>>,
@@ -96,9 +97,9 @@ pub struct BiasReport {
     /// Queries with a relevant passage in the pool; the others say nothing of bias.
     pub queries: usize,
     /// Measure → mean over the query languages' means.
-    pub mean: Values<Interval>,
+    pub mean: Values<Estimate>,
     /// Query language → measure → mean over its queries.
-    pub by_lang: BTreeMap<String, Values<Interval>>,
+    pub by_lang: BTreeMap<String, Values<Estimate>>,
     /// What that means, in sentences.
     pub sentences: Vec<String>,
     /// Query → measure → value, where it is defined.
@@ -115,10 +116,11 @@ pub fn views<'a>(
     rel: f32,
 ) -> Vec<View<'a>> {
     let lang = |p: Index| &collection.passages[p as usize].lang;
-    let seen = |q: Index, passage: Index, rank: usize| Seen {
+    let seen = |q: Index, passage: Index, rank: usize, ranked: bool| Seen {
         lang: lang(passage),
         grade: graded.grade(q, passage).unwrap_or(0.0),
         rank,
+        ranked,
     };
     let each = rankings.queries.iter().zip(&rankings.hits).zip(&rankings.placed);
     each.map(|((&q, hits), placed)| {
@@ -126,8 +128,8 @@ pub fn views<'a>(
         View {
             own,
             sizes: &sizes[own],
-            top: hits.iter().enumerate().map(|(i, h)| seen(q, h.passage, i + 1)).collect(),
-            graded: placed.iter().map(|p| seen(q, p.passage, p.rank)).collect(),
+            top: hits.iter().enumerate().map(|(i, h)| seen(q, h.passage, i + 1, true)).collect(),
+            graded: placed.iter().map(|p| seen(q, p.passage, p.rank, p.ranked)).collect(),
             rel,
         }
     })
@@ -145,8 +147,8 @@ pub fn sizes(
 }
 
 impl PoolEvaluation {
-    /// Measures the rankings of one pool. They must be as deep as the deepest metric, as `k` and as
-    /// [`crate::bias::PEER_DEPTH`]; without `placed` ranks there is no bias report.
+    /// Measures the rankings of one pool. They must be as deep as `depth`, the deepest metric, `k` and
+    /// [`crate::bias::PEER_DEPTH`]; what is deeper changes nothing. Without `placed` ranks there is no bias report.
     pub fn new(
         collection: &Collection,
         graded: &Graded,
@@ -164,14 +166,13 @@ impl PoolEvaluation {
             .collect();
         let clusters = clusters(collection, &rankings.queries);
         let topics = rankings.topics(collection, graded, pool);
-        let values: Vec<Vec<f64>> =
-            topics.par_iter().map(|t| settings.measures.iter().map(|m| m.of(t)).collect()).collect();
+        let values: Vec<Vec<f64>> = topics.into_par_iter().map(|t| values(t, settings)).collect();
         let names: Vec<String> = settings.measures.iter().map(Measure::to_string).collect();
         let by_query = by_query(collection, rankings, &names, &values);
         let table = Table { clusters, strata, values };
         let means = table.intervals(langs.len(), settings.level);
         let (mean, by_lang) = named(&means, &langs, &names);
-        let plain = |v: &Values<Interval>| v.iter().map(|(m, i)| (m.clone(), i.mean)).collect();
+        let plain = |v: &Values<Estimate>| v.iter().map(|(m, i)| (m.clone(), i.mean)).collect();
         let mut counts = BTreeMap::new();
         rankings.queries.iter().for_each(|q| *counts.entry(query(q).lang.to_string()).or_default() += 1);
         let bias = bias(collection, graded, rankings, &sizes, &table, settings);
@@ -209,7 +210,7 @@ impl Evaluation {
         mut pools: Vec<PoolEvaluation>,
         per_query: bool,
     ) -> Evaluation {
-        let mut matrix: Values<BTreeMap<String, BTreeMap<String, Interval>>> = BTreeMap::new();
+        let mut matrix: Values<BTreeMap<String, BTreeMap<String, Estimate>>> = BTreeMap::new();
         let mut queries = BTreeMap::new();
         for pool in &mut pools {
             pool.queries_by_lang.iter().for_each(|(l, n)| {
@@ -246,6 +247,13 @@ impl Evaluation {
     }
 }
 
+/// The metrics of a query, each at its own depth, so that none depends on which others were asked for.
+fn values(whole: Topic, settings: &Settings) -> Vec<f64> {
+    let mut cut = whole.clone();
+    cut.ranked.truncate(settings.depth);
+    settings.measures.iter().map(|m| m.of(if m.depth().is_some() { &whole } else { &cut })).collect()
+}
+
 fn bias(
     collection: &Collection,
     graded: &Graded,
@@ -258,8 +266,9 @@ fn bias(
         return None;
     }
     let all: BTreeSet<Lang> = sizes.values().flat_map(|s| s.keys().cloned()).collect();
-    let measures = Bias::all(&all, collection.meta.grades.max, settings.k);
     let views = views(collection, graded, sizes, rankings, settings.rel);
+    let grades: BTreeSet<u32> = views.iter().flat_map(|v| &v.graded).map(|s| s.grade as u32).collect();
+    let measures = Bias::all(&all, &grades, settings.k);
     let values: Vec<Vec<f64>> = views
         .par_iter()
         // A query whose pool has one language cannot show bias, nor one without a relevant passage.
@@ -275,7 +284,15 @@ fn bias(
     let table = Table { clusters: metrics.clusters.clone(), strata: metrics.strata.clone(), values };
     let (mean, by_lang) = named(&table.intervals(langs.len(), settings.level), &langs, &names);
     let even = views.iter().all(View::is_even);
-    let sentences = sentences::of(&by_lang, sizes, settings, even);
+    let sentences = if queries == 0 {
+        vec![format!(
+            "No query has a passage of grade {} or more in a pool of several languages, so nothing can be said of bias; \
+             --bias-rel sets the grade.",
+            settings.rel
+        )]
+    } else {
+        sentences::of(&by_lang, sizes, settings, even)
+    };
     Some(BiasReport { rel: settings.rel, k: settings.k, queries, mean, by_lang, sentences, by_query })
 }
 
@@ -290,10 +307,10 @@ fn clusters(collection: &Collection, queries: &[Index]) -> Vec<u32> {
     .collect()
 }
 
-type Named = (Values<Interval>, BTreeMap<String, Values<Interval>>);
+type Named = (Values<Estimate>, BTreeMap<String, Values<Estimate>>);
 
 fn named(means: &Means, langs: &[&Lang], names: &[String]) -> Named {
-    let row = |row: &[Option<Interval>]| -> Values<Interval> {
+    let row = |row: &[Option<Estimate>]| -> Values<Estimate> {
         names.iter().zip(row).filter_map(|(n, i)| Some((n.clone(), (*i)?))).collect()
     };
     let by_lang = langs.iter().zip(&means.strata).map(|(l, s)| (l.to_string(), row(s)));

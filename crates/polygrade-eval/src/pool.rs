@@ -14,7 +14,7 @@
 //! | `multi` | all | `all` |
 
 use crate::measure::Topic;
-use polygrade_data::{Collection, Graded, Index, Lang};
+use polygrade_data::{Collection, Error, Graded, Index, Lang, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -113,6 +113,25 @@ impl Pool {
             Pool::Cross(lang) => std::slice::from_ref(lang),
             Pool::Langs(langs) | Pool::OwnAnd(langs) => langs,
         }
+    }
+
+    /// Refuses a pool that names a language in which the collection has no passages, or in which none of the queries
+    /// has a place.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], which names the pool.
+    pub fn check(&self, collection: &Collection, query_langs: &[Lang]) -> Result<()> {
+        let lacks = |l: &&Lang| !collection.passages.iter().any(|p| p.lang == **l);
+        if let Some(missing) = self.named().iter().find(lacks) {
+            return Err(Error::Usage(format!(
+                "pool {self}: {} has no passages in {missing}",
+                collection.meta.name
+            )));
+        }
+        if !query_langs.iter().any(|l| self.serves(l)) {
+            return Err(Error::Usage(format!("pool {self}: all queries are in that language")));
+        }
+        Ok(())
     }
 
     /// The passages in the pool of a query in `query`, ascending.

@@ -20,6 +20,8 @@ pub struct Placed {
     pub passage: Index,
     /// Its rank, from 1. A passage that the system does not rank at all has the last rank, the pool's size.
     pub rank: usize,
+    /// Whether the system ranks it; BM25 does not where query and passage share no term.
+    pub ranked: bool,
 }
 
 /// The best passages of some queries.

@@ -5,9 +5,11 @@
 //! Words are Unicode's (UAX 29), lower-cased, without stemming; languages written without spaces use
 //! character bigrams instead. Made for baselines in memory, not for serving: that is tantivy's work.
 
+use crate::exact::Marks;
 use crate::top::{TieOrder, Top};
 use polygrade_data::Lang;
 use polygrade_eval::Hit;
+use polygrade_eval::rankings::Placed;
 use rustc_hash::FxHashMap;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -71,6 +73,37 @@ impl Bm25 {
 
     /// The best `k` passages that share a term with the query.
     pub fn search(&self, query: &str, lang: &Lang, k: usize, ties: &TieOrder) -> Vec<Hit> {
+        self.search_placed(query, lang, k, ties, &[]).0
+    }
+
+    /// As [`Bm25::search`]; and the ranks in the whole pool of the passages `wanted`, in their order, those that share no
+    /// term with the query last.
+    pub fn search_placed(
+        &self,
+        query: &str,
+        lang: &Lang,
+        k: usize,
+        ties: &TieOrder,
+        wanted: &[u32],
+    ) -> (Vec<Hit>, Vec<Placed>) {
+        let hits = self.hits(query, lang);
+        let marked = hits.iter().filter(|h| wanted.contains(&h.passage)).copied().collect();
+        let (mut top, mut marks) = (Top::new(k, ties), Marks::new(marked, ties));
+        for hit in hits {
+            top.push(hit);
+            marks.count(&hit, ties);
+        }
+        let mut placed = marks.ranks();
+        let mut lost: Vec<u32> =
+            wanted.iter().filter(|w| !placed.iter().any(|p| p.passage == **w)).copied().collect();
+        lost.sort_unstable();
+        let last = self.numbers.len();
+        placed.extend(lost.into_iter().map(|passage| Placed { passage, rank: last, ranked: false }));
+        (top.into_sorted(), placed)
+    }
+
+    /// All passages that share a term with the query, in no order.
+    fn hits(&self, query: &str, lang: &Lang) -> Vec<Hit> {
         let n = self.numbers.len() as f32;
         let mut scores: FxHashMap<u32, f32> = FxHashMap::default();
         for term in terms(query, lang) {
@@ -81,11 +114,7 @@ impl Bm25 {
                 *scores.entry(at).or_default() += idf * tf / (tf + self.norms[at as usize]);
             }
         }
-        let mut top = Top::new(k, ties);
-        scores
-            .into_iter()
-            .for_each(|(at, score)| top.push(Hit { passage: self.numbers[at as usize], score }));
-        top.into_sorted()
+        scores.into_iter().map(|(at, score)| Hit { passage: self.numbers[at as usize], score }).collect()
     }
 }
 
@@ -107,6 +136,26 @@ mod tests {
         assert!((hits[0].score - want(2.0, 3.0)).abs() < 1e-6);
         assert!((hits[1].score - want(1.0, 6.0)).abs() < 1e-6);
         assert!(index.search("zebra", &en, 10, &ties).is_empty());
+    }
+
+    /// Against places in the whole ranking, ties and passages without a common term included.
+    #[test]
+    fn ranks_by_counting_are_places_in_the_whole_ranking() {
+        let en = Lang::parse("en").unwrap();
+        let texts: Vec<String> = (0..300).map(|i| ["cat ", "dog "][i % 2].repeat(1 + i % 7)).collect();
+        let index = Bm25::new(texts.iter().enumerate().map(|(i, t)| (i as u32, t.as_str(), &en)));
+        let ids: Vec<String> = (0..300).map(|i| format!("d{i}")).collect();
+        let ties = TieOrder::new(&ids);
+        let whole = index.search("cat", &en, 300, &ties);
+        assert_eq!(whole.len(), 150);
+        let (hits, placed) = index.search_placed("cat", &en, 7, &ties, &[299, 4, 200, 8, 1]);
+        assert_eq!(hits[..], whole[..7]);
+        let rank = |p: u32| whole.iter().position(|h| h.passage == p).map(|at| at + 1);
+        for p in &placed {
+            assert_eq!((p.ranked, p.rank), (rank(p.passage).is_some(), rank(p.passage).unwrap_or(300)));
+        }
+        assert_eq!(placed[3..].iter().map(|p| p.passage).collect::<Vec<_>>(), [1, 299]);
+        assert!(placed[0].rank < placed[1].rank && placed[1].rank < placed[2].rank);
     }
 
     #[test]

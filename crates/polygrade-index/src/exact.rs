@@ -100,7 +100,7 @@ fn blocks(queries: usize, threads: bool, block: &(impl Fn(usize) -> Vec<Found> +
 /// Passages of one query whose ranks are wanted, best first, and how many of those seen come before each: so a rank
 /// is known without sorting the pool.
 #[derive(Default)]
-struct Marks {
+pub(crate) struct Marks {
     hits: Vec<Hit>,
     counts: Vec<usize>,
 }
@@ -119,14 +119,19 @@ impl Marks {
         matmul(part, &vectors, Transpose::Right, false, &mut scores);
         let marks = wanted.iter().enumerate().map(|(i, wanted)| {
             let score = |p: &u32| numbers.binary_search(p).map_or(f32::NAN, |at| scores.row(i)[at]);
-            let mut hits: Vec<Hit> = wanted.iter().map(|p| Hit { passage: *p, score: score(p) }).collect();
-            hits.sort_by(|a, b| ties.compare(a, b));
-            Marks { counts: vec![0; hits.len()], hits }
+            Marks::new(wanted.iter().map(|p| Hit { passage: *p, score: score(p) }).collect(), ties)
         });
         marks.collect()
     }
 
-    fn count(&mut self, hit: &Hit, ties: &TieOrder) {
+    /// Marks these hits.
+    pub(crate) fn new(mut hits: Vec<Hit>, ties: &TieOrder) -> Marks {
+        hits.sort_by(|a, b| ties.compare(a, b));
+        Marks { counts: vec![0; hits.len()], hits }
+    }
+
+    /// Counts a hit of the pool; every one, the marked ones too, is to be counted once.
+    pub(crate) fn count(&mut self, hit: &Hit, ties: &TieOrder) {
         let before = self.hits.partition_point(|mark| ties.compare(mark, hit).is_lt());
         if let Some(count) = self.counts.get_mut(before) {
             *count += 1;
@@ -134,11 +139,11 @@ impl Marks {
     }
 
     /// Each mark counts itself, so ranks begin with 1.
-    fn ranks(self) -> Vec<Placed> {
+    pub(crate) fn ranks(self) -> Vec<Placed> {
         let mut rank = 0;
         let placed = self.hits.iter().zip(self.counts).map(|(hit, count)| {
             rank += count;
-            Placed { passage: hit.passage, rank }
+            Placed { passage: hit.passage, rank, ranked: true }
         });
         placed.collect()
     }

@@ -95,16 +95,7 @@ pub fn rank_bm25(collection: &Collection, queries: &[Index], order: &Order) -> R
         out.par_extend(queries.into_par_iter().map(|q| {
             let query = &collection.queries[q as usize];
             let wanted = order.wanted(collection, q);
-            // A wanted passage may be anywhere in the ranking.
-            let depth = if wanted.is_empty() { order.depth } else { passages.len() };
-            let mut hits = index.search(&query.text, &query.lang, depth, order.ties);
-            let rank =
-                |p: Index| hits.iter().position(|h| h.passage == p).map_or(passages.len(), |at| at + 1);
-            let mut placed: Vec<Placed> =
-                wanted.into_iter().map(|passage| Placed { passage, rank: rank(passage) }).collect();
-            placed.sort_by_key(|p| (p.rank, p.passage));
-            hits.truncate(order.depth);
-            (q, (hits, placed))
+            (q, index.search_placed(&query.text, &query.lang, order.depth, order.ties, &wanted))
         }));
     }
     ordered(out)

@@ -94,7 +94,8 @@ fn queries_of(collection: &Collection, graded: &Graded, entry: &Entry, which: &[
     let langs = entry.languages.as_ref().unwrap_or(&all);
     let queries = queries_in(collection, graded, langs);
     let asked: BTreeSet<&Lang> = queries.iter().map(|&q| &collection.queries[q as usize].lang).collect();
-    if let Some(missing) = entry.languages.iter().flatten().find(|l| !asked.contains(l)) {
+    let asked: Vec<Lang> = asked.into_iter().cloned().collect();
+    if let Some(missing) = entry.languages.iter().flatten().find(|l| !asked.contains(*l)) {
         let what =
             format!("{} has no query in {missing} that is judged in {}", entry.name, entry.split.name());
         return fail(what, "change languages or split; polygrade profile shows what there is");
@@ -105,14 +106,10 @@ fn queries_of(collection: &Collection, graded: &Graded, entry: &Entry, which: &[
     }
     let held: BTreeSet<&Lang> = collection.passages.iter().map(|p| &p.lang).collect();
     for pool in which {
-        if let Some(missing) = pool.named().iter().find(|l| !held.contains(l)) {
-            return fail(format!("{} has no passages in {missing}", entry.name), "change pools");
+        if let Err(e) = pool.check(collection, &asked) {
+            return fail(format!("{}: {e}", entry.name), "change pools or languages");
         }
-        if !asked.iter().any(|q| pool.serves(q)) {
-            let what = format!("{} has no queries that have a place in the pool {pool}", entry.name);
-            return fail(what, "change pools or languages");
-        }
-        let lonely = |q: &&&Lang| pool.serves(q) && !held.iter().any(|p| pool.holds(q, p));
+        let lonely = |q: &&Lang| pool.serves(q) && !held.iter().any(|p| pool.holds(q, p));
         if let Some(lang) = asked.iter().find(lonely) {
             let what = format!("{} has no passages for queries in {lang} in the pool {pool}", entry.name);
             return fail(what, "change pools, or name the languages that have passages: languages = […]");

@@ -1,4 +1,5 @@
-//! `polygrade eval` in several pools: names, matrices, the folder it writes, and that threads change nothing.
+//! `polygrade eval` in several pools: names, matrices, the folder it writes, and that threads change nothing; that values do
+//! not depend on what else is asked for, and that what cannot be said is not said.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
@@ -29,7 +30,150 @@ fn fails(args: &[&str], words: &[&str]) {
 }
 
 fn eval(args: &[&str]) -> Value {
-    serde_json::from_str(&ok(&[&["eval", "bm25", &mini(), "--json"], args].concat())).unwrap()
+    eval_of(&mini(), args)
+}
+
+fn eval_of(collection: &str, args: &[&str]) -> Value {
+    serde_json::from_str(&ok(&[&["eval", "bm25", collection, "--json"], args].concat())).unwrap()
+}
+
+/// A collection of one question in English and Swahili, with its answers in both, graded `grade` of `max`, and some more
+/// passages. `name` is its name, and in all ids and texts; a passage has `shared` where it has a term of the query.
+fn made(dir: &Path, name: &str, (grade, max): (u32, u32), shared: &str) -> String {
+    fs::create_dir_all(dir.join("qrels")).unwrap();
+    let line = |id: String, text: String, lang: &str, group: &str| {
+        serde_json::json!({ "_id": id, "text": text, "lang": lang, "group": group }).to_string() + "\n"
+    };
+    let (mut corpus, mut queries, mut qrels) = (String::new(), String::new(), String::new());
+    for lang in ["en", "sw"] {
+        for i in 0..20 {
+            let text = if i == 0 { format!("{name} {shared}") } else { format!("{name} filler{i}") };
+            corpus += &line(format!("{lang}-{i}{name}"), text, lang, &format!("p{i}"));
+        }
+        queries += &line(format!("{lang}-q{name}"), format!("asked {name}x"), lang, "q");
+    }
+    qrels += &format!("query-id\tcorpus-id\tscore\nen-q{name}\ten-0{name}\t{grade}\n");
+    let toml = format!("name = '{name}'\nlicence = 'none'\nsource = 'made'\n[grades]\nmax = {max}\n");
+    for (file, text) in [
+        ("corpus.jsonl", corpus),
+        ("queries.jsonl", queries),
+        ("qrels/test.tsv", qrels),
+        ("collection.toml", toml),
+    ] {
+        fs::write(dir.join(file), text).unwrap();
+    }
+    dir.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_value_depends_on_nothing_else_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.trec");
+    let base = ["--langs", "en", "--depth", "5", "-m", "AP"];
+    let of = |args: &[&str], metric: &str| {
+        let e = eval(&[&base[..], args].concat());
+        e["pools"][0]["by_lang"]["en"][metric].as_f64().unwrap()
+    };
+    let alone = of(&["--run", file.to_str().unwrap()], "AP");
+    assert_eq!(of(&["-m", "R@100"], "AP"), alone);
+    // English queries meet the same passages in both.
+    assert_eq!(of(&["--pool", "multi:own+en"], "AP"), alone);
+    // The run file holds what AP saw.
+    let run = fs::read_to_string(&file).unwrap();
+    let queries =
+        run.lines().map(|l| l.split(' ').next().unwrap()).collect::<std::collections::BTreeSet<_>>();
+    assert!(run.lines().count() > 4 * queries.len() && run.lines().count() <= 5 * queries.len());
+    // A cut-off in the name is the depth.
+    let deep = eval(&["--langs", "en", "-m", "R@100"]);
+    assert_eq!(of(&["-m", "R@100"], "R@100"), deep["pools"][0]["by_lang"]["en"]["R@100"].as_f64().unwrap());
+    let whole = eval(&["--langs", "en", "-m", "AP"]);
+    assert!(alone < whole["pools"][0]["by_lang"]["en"]["AP"].as_f64().unwrap());
+}
+
+#[test]
+fn one_question_has_no_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = made(dir.path(), "one", (3, 3), "asked");
+    let args = ["--pool", "multi", "-m", "RR"];
+    let e = eval_of(&collection, &args);
+    let pool = &e["pools"][0];
+    for i in [
+        &pool["intervals"]["mean"]["RR"],
+        &pool["bias"]["mean"]["Comp@10"],
+        &pool["bias"]["by_lang"]["sw"]["RankGap"],
+    ] {
+        assert!(i["mean"].is_number() && i["low"].is_null() && i["high"].is_null(), "{i}");
+    }
+    let text = ok(&[&["eval", "bm25", &collection], &args[..]].concat());
+    assert!(text.contains("for 100 % all relevant passages") && !text.contains('['), "{text}");
+}
+
+#[test]
+fn passages_that_are_not_ranked_prefer_no_language() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = made(&dir.path().join("c"), "lost", (3, 3), "nothing");
+    let out = dir.path().join("out");
+    let e = eval_of(&collection, &["--pool", "multi", "--out", out.to_str().unwrap()]);
+    let bias = &e["pools"][0]["bias"]["mean"];
+    assert_eq!(
+        (&bias["LPR(own)"], &bias["LPR(en)"], &bias["RankGap"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert_eq!((&bias["Max@R"]["mean"], &bias["Comp@10"]["mean"]), (&40.0.into(), &0.0.into()));
+    let page = fs::read_to_string(out.join("worst.html")).unwrap();
+    assert!(page.contains("not ranked") && !page.contains("stands at rank"), "{page}");
+}
+
+#[test]
+fn grades_far_apart_are_no_loop() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = made(&dir.path().join("c"), "steps", (3_000_000, 3_000_000), "asked");
+    let out = dir.path().join("out");
+    let e = eval_of(&collection, &["--pool", "multi", "-m", "RR", "--out", out.to_str().unwrap()]);
+    let names = e["pools"][0]["bias"]["mean"].as_object().unwrap().keys();
+    let peer: Vec<&String> = names.filter(|n| n.starts_with("PEER")).collect();
+    assert_eq!(peer, ["PEER(3000000)@100"], "of grade 0 nothing is ranked");
+}
+
+#[test]
+fn no_relevant_passage_is_said_and_not_a_table_of_dashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = made(dir.path(), "weak", (1, 3), "asked");
+    let text = ok(&["eval", "bm25", &collection, "--pool", "multi"]);
+    assert!(text.contains("No query has a passage of grade 3") && text.contains("--bias-rel"), "{text}");
+    assert!(!text.contains('–'), "{text}");
+    assert!(ok(&["eval", "bm25", &collection, "--pool", "multi", "--bias-rel", "1"]).contains("LPR(own)"));
+}
+
+#[test]
+fn the_console_shows_what_was_asked_for() {
+    let mini = mini();
+    let show = |args: &[&str]| ok(&[&["eval", "bm25", &mini], args].concat());
+    let cross = ["--langs", "en,zh", "--pool", "mono-same", "--pool", "mono-cross"];
+    let text = show(&[&cross[..], &["-m", "nDCG@10", "-m", "RR"]].concat());
+    for words in ["pool mono-same", "nDCG@10, queries in rows", "RR, queries in rows", "\nmean "] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    assert_eq!(show(&cross).matches("queries in rows").count(), 1, "of the usual metrics the first");
+    let sentences =
+        |langs: &str| show(&["--langs", langs, "--pool", "multi", "-m", "RR"]).contains("% of the pool.");
+    assert!(sentences("en,zh,sw") && !sentences("en,zh,sw,ar"));
+    let e = eval(&["--langs", "en,zh,sw,ar", "--pool", "multi", "-m", "RR"]);
+    assert!(e["pools"][0]["bias"]["sentences"].as_array().unwrap().len() > 4);
+}
+
+#[test]
+fn pages_escape_what_others_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let hostile = "<script>\"&<img/src=x>";
+    let collection = made(&dir.path().join("c"), hostile, (3, 3), "asked");
+    let out = dir.path().join("out");
+    ok(&["eval", "bm25", &collection, "--pool", "multi", "--out", out.to_str().unwrap()]);
+    for page in ["report.html", "worst.html"] {
+        let html = fs::read_to_string(out.join(page)).unwrap();
+        assert!(html.contains("&lt;script&gt;"), "{page} shows it");
+        assert!(!html.contains("<script") && !html.contains("<img") && !html.contains("\"&<"), "{page}");
+    }
 }
 
 #[test]
@@ -121,7 +265,7 @@ fn the_folder_holds_everything_and_threads_change_nothing() {
     }
     for page in ["report.html", "worst.html"] {
         let html = read(page);
-        assert!(html.ends_with("</html>\n") && !html.contains("<script"), "{page}");
+        assert!(html.ends_with("</html>\n"), "{page}");
         for tag in ["section", "details", "table", "svg", "ol", "li", "g"] {
             let (open, close) =
                 (html.matches(&format!("<{tag}")).count(), html.matches(&format!("</{tag}>")).count());
@@ -154,6 +298,8 @@ fn what_is_no_pool_is_refused() {
         (&["--bias-rel", "4"], &["--bias-rel", "at most 3"]),
         (&["--bias-k", "0"], &["--bias-k"]),
         (&["--out", &full], &["not empty"]),
+        (&["-m", "foo"], &["no metric", "docs/metrics.md"]),
+        (&["--langs", ""], &["--langs names no language"]),
     ] {
         fails(&[&base[..], args].concat(), words);
     }

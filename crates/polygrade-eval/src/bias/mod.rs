@@ -28,6 +28,9 @@ use polygrade_data::Lang;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// Grades that PEER is computed for at most; where more occur they are no classes but a scale, and only 0 is kept.
+const PEER_GRADES: usize = 20;
+
 /// Passages that PEER looks at in each ranking.
 pub const PEER_DEPTH: usize = 100;
 
@@ -38,8 +41,10 @@ pub struct Seen<'a> {
     pub lang: &'a Lang,
     /// Its grade; 0 where it is not judged.
     pub grade: f32,
-    /// Its rank in the whole pool, from 1.
+    /// Its rank in the whole pool, from 1; the pool's size where it is not ranked.
     pub rank: usize,
+    /// Whether the system ranks it at all.
+    pub ranked: bool,
 }
 
 /// One query's ranking in one pool.
@@ -115,6 +120,11 @@ impl View<'_> {
         best
     }
 
+    /// Whether a relevant passage is ranked.
+    fn finds_any(&self) -> bool {
+        self.relevant().any(|s| s.ranked)
+    }
+
     /// Whether each language of the pool has as many relevant passages as the others.
     pub fn is_even(&self) -> bool {
         let count = |lang: &Lang| self.relevant().filter(|s| s.lang == lang).count();
@@ -140,8 +150,9 @@ fn percent(part: usize, whole: usize) -> f64 {
 }
 
 impl Bias {
-    /// All measures of pools with these languages and grades up to `max_grade`, looking at the top `k`.
-    pub fn all(langs: &BTreeSet<Lang>, max_grade: f32, k: usize) -> Vec<Bias> {
+    /// All measures of pools with these languages, looking at the top `k`; PEER for 0 and for `grades`, the whole parts
+    /// of those that occur, or for 0 alone where more than 20 do.
+    pub fn all(langs: &BTreeSet<Lang>, grades: &BTreeSet<u32>, k: usize) -> Vec<Bias> {
         let each = |f: &dyn Fn(Lang) -> Bias| langs.iter().cloned().map(f).collect::<Vec<_>>();
         let mut all = vec![Bias::MaxR, Bias::MaxRNorm, Bias::Complete(k), Bias::RankGap, Bias::RankDistance];
         all.push(Bias::PreferenceOwn);
@@ -152,7 +163,11 @@ impl Bias {
         for relevant in [true, false] {
             all.extend([true, false].map(|own| Bias::Top1(First { relevant, own })));
         }
-        all.extend((0..=max_grade as u32).map(|g| Bias::Peer(g, PEER_DEPTH)));
+        let mut peer = BTreeSet::from([0]);
+        if grades.len() <= PEER_GRADES {
+            peer.extend(grades);
+        }
+        all.extend(peer.into_iter().map(|g| Bias::Peer(g, PEER_DEPTH)));
         all
     }
 
@@ -177,7 +192,10 @@ impl Bias {
                 // Where all passages are relevant, every ranking is perfect.
                 Some(if d > r { 100.0 * (d / max).log2() / (d / r).log2() } else { 100.0 })
             }
-            Bias::Complete(k) => view.max_at_r().map(|m| share(m <= *k)),
+            Bias::Complete(k) => {
+                let max = view.max_at_r()?;
+                Some(share(max <= *k && view.relevant().all(|s| s.ranked)))
+            }
             Bias::PreferenceOwn => preferred(view, view.own),
             Bias::Preference(lang) => preferred(view, lang),
             Bias::Top1(first) => {
@@ -193,6 +211,7 @@ impl Bias {
                 let inclined = above.iter().filter(|s| s.lang == lang && s.grade < view.rel).count();
                 Some(if above.is_empty() { 0.0 } else { percent(inclined, above.len()) })
             }
+            Bias::RankGap | Bias::RankDistance if !view.finds_any() => None,
             Bias::RankGap => {
                 let mut best = view.best_ranks();
                 let own = (best.remove(view.own)? as f64).log2();
@@ -207,7 +226,11 @@ impl Bias {
                 (count > 0).then(|| pairs.sum::<f64>() / count as f64)
             }
             Bias::OneTarget(lang) => {
-                let rank = view.relevant().filter(|s| s.lang == lang).map(|s| s.rank).min()?;
+                let best = view.relevant().filter(|s| s.lang == lang).min_by_key(|s| s.rank)?;
+                if !best.ranked {
+                    return Some(0.0);
+                }
+                let rank = best.rank;
                 let removed = view.relevant().filter(|s| s.lang != lang && s.rank < rank).count();
                 Some(1.0 / (rank - removed) as f64)
             }
@@ -221,11 +244,12 @@ impl Bias {
     }
 }
 
-/// Whether the best-placed relevant passage is in `lang`; asked only where there is a choice, `lang` among it.
+/// Whether the best-placed relevant passage is in `lang`; asked only where there is a choice, `lang` among it, and where
+/// a relevant passage is ranked.
 fn preferred(view: &View, lang: &Lang) -> Option<f64> {
-    let best = view.best_ranks();
-    let rank = best.get(lang)?;
-    (best.len() > 1).then(|| if best.values().all(|r| r >= rank) { 100.0 } else { 0.0 })
+    let langs: BTreeSet<&Lang> = view.relevant().map(|s| s.lang).collect();
+    let first = view.relevant().filter(|s| s.ranked).min_by_key(|s| s.rank)?;
+    (langs.len() > 1 && langs.contains(lang)).then(|| if first.lang == lang { 100.0 } else { 0.0 })
 }
 
 /// Passages of a grade above 0 that are not in the top k tie behind it; those of grade 0 count in the top k only.
@@ -277,7 +301,7 @@ mod tests {
         let top: Vec<Seen> = order
             .iter()
             .enumerate()
-            .map(|(i, (lang, grade))| Seen { lang, grade: *grade, rank: i + 1 })
+            .map(|(i, (lang, grade))| Seen { lang, grade: *grade, rank: i + 1, ranked: true })
             .collect();
         let graded = top.iter().filter(|s| s.grade > 0.0).copied().collect();
         let view = View { own: &zh, sizes: &sizes, top, graded, rel: 3.0 };
@@ -308,13 +332,54 @@ mod tests {
         );
         assert!(view.is_even());
         // Nothing stands above: no inclination, which is not the same as no answer.
-        let first =
-            View { top: Vec::new(), graded: vec![Seen { lang: &zh, grade: 3.0, rank: 1 }], ..view.clone() };
+        let first = View {
+            top: Vec::new(),
+            graded: vec![Seen { lang: &zh, grade: 3.0, rank: 1, ranked: true }],
+            ..view.clone()
+        };
         assert_eq!(Bias::Inclination(en.clone(), 10).of(&first), Some(0.0));
         let none = View { graded: Vec::new(), ..view };
-        let all = Bias::all(&BTreeSet::from([en.clone(), zh.clone()]), 3.0, 10);
+        let all = Bias::all(&BTreeSet::from([en.clone(), zh.clone()]), &BTreeSet::from([1, 3]), 10);
         let defined: Vec<String> =
             all.iter().filter(|b| b.of(&none).is_some()).map(Bias::to_string).collect();
         assert_eq!(defined, ["Share(en)@10", "Share(zh)@10"]);
+    }
+
+    /// Passages that are not ranked stand nowhere: not first, not in the top k of a small pool.
+    #[test]
+    fn what_is_not_ranked_is_in_no_place() {
+        let [en, zh] = ["en", "zh"].map(|l| Lang::parse(l).unwrap());
+        let sizes = BTreeMap::from([(en.clone(), 4), (zh.clone(), 4)]);
+        let seen = |lang, rank, ranked| Seen { lang, grade: 1.0, rank, ranked };
+        let view = |graded| View { own: &zh, sizes: &sizes, top: Vec::new(), graded, rel: 1.0 };
+        let lost = view(vec![seen(&en, 8, false), seen(&zh, 8, false)]);
+        let all = [
+            Bias::PreferenceOwn,
+            Bias::Preference(en.clone()),
+            Bias::RankGap,
+            Bias::RankDistance,
+            Bias::OneTarget(zh.clone()),
+            Bias::Complete(10),
+            Bias::MaxR,
+        ];
+        let of = |view: &View| all.iter().map(|b| b.of(view)).collect::<Vec<_>>();
+        assert_eq!(of(&lost), [None, None, None, None, Some(0.0), Some(0.0), Some(8.0)]);
+        let half = view(vec![seen(&en, 2, true), seen(&zh, 8, false)]);
+        let want = [0.0, 100.0, 2.0, 2.0, 0.0, 0.0, 8.0];
+        assert_eq!(of(&half), want.map(Some));
+        assert_eq!(Bias::OneTarget(en.clone()).of(&half), Some(0.5));
+    }
+
+    #[test]
+    fn peer_is_asked_of_grades_that_occur() {
+        let peer = |grades: &BTreeSet<u32>| {
+            let all = Bias::all(&BTreeSet::new(), grades, 10);
+            all.iter().filter(|b| matches!(b, Bias::Peer(..))).map(Bias::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            peer(&BTreeSet::from([2, 3_000_000])),
+            ["PEER(0)@100", "PEER(2)@100", "PEER(3000000)@100"]
+        );
+        assert_eq!(peer(&(0..1000).collect()), ["PEER(0)@100"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What the measures of bias say, in plain sentences: one list for each query language.
 
 use super::Bias;
-use crate::bootstrap::Interval;
+use crate::cluster::Estimate;
 use crate::evaluation::{Settings, Values};
 use crate::html::english_name;
 use polygrade_data::Lang;
@@ -12,8 +12,8 @@ pub(crate) fn name(tag: &str) -> &str {
     english_name(tag).unwrap_or(tag)
 }
 
-fn share(i: &Interval) -> String {
-    format!("{:.0} % [{:.0}, {:.0}]", i.mean, i.low, i.high)
+fn share(i: &Estimate) -> String {
+    format!("{:.0} %{}", i.mean, i.range(|x| format!("{x:.0}")))
 }
 
 /// A share of the pool: no more digits than it needs.
@@ -25,13 +25,13 @@ fn number(x: f64) -> String {
     if x < 10.0 { format!("{x:.1}") } else { format!("{x:.0}") }
 }
 
-fn range(i: &Interval) -> String {
-    format!("{} [{}, {}]", number(i.mean), number(i.low), number(i.high))
+fn range(i: &Estimate) -> String {
+    number(i.mean) + &i.range(number)
 }
 
 /// `even`: every query has as many relevant passages in one language of its pool as in another.
 pub(crate) fn of(
-    by_lang: &BTreeMap<String, Values<Interval>>,
+    by_lang: &BTreeMap<String, Values<Estimate>>,
     sizes: &BTreeMap<Lang, BTreeMap<Lang, usize>>,
     settings: &Settings,
     even: bool,
@@ -47,7 +47,7 @@ pub(crate) fn of(
 
 fn of_lang(
     lang: &str,
-    values: &Values<Interval>,
+    values: &Values<Estimate>,
     pool: &BTreeMap<Lang, usize>,
     k: usize,
     even: bool,
@@ -78,7 +78,7 @@ fn of_lang(
     }
     let inclined = pool.keys().filter_map(|l| Some((l, get(&Bias::Inclination(l.clone(), k))?)));
     match inclined.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) {
-        Some((_, i)) if i.high < 0.5 => out.push(format!(
+        Some((_, i)) if i.high.is_some_and(|high| high < 0.5) => out.push(format!(
             "{own} queries: hardly any passage in another language that is not relevant stands above the right {own} one \
              in the top {k}."
         )),
@@ -94,17 +94,18 @@ fn of_lang(
     if let Some(gap) = get(&Bias::RankGap) {
         let deeper = gap.mean >= 0.0;
         let times = |x: f64| number(if deeper { x } else { -x }.exp2());
-        let (low, high) = if deeper { (gap.low, gap.high) } else { (gap.high, gap.low) };
+        let range = gap.ends().map_or(String::new(), |(low, high)| {
+            let (low, high) = if deeper { (low, high) } else { (high, low) };
+            format!(" [{}, {}]", times(low), times(high))
+        });
         out.push(format!(
-            "{own} queries: the relevant passage in {own} stands {} [{}, {}] times as {} as its translations.",
+            "{own} queries: the relevant passage in {own} stands {}{range} times as {} as its translations.",
             times(gap.mean),
-            times(low),
-            times(high),
             if deeper { "deep" } else { "high" }
         ));
     }
     let shares = pool.keys().filter_map(|l| Some((l, get(&Bias::Share(l.clone(), k))?)));
-    let over = |(l, i): &(&Lang, &Interval)| i.mean - of_pool(l);
+    let over = |(l, i): &(&Lang, &Estimate)| i.mean - of_pool(l);
     if let Some((most, i)) = shares.max_by(|a, b| over(a).total_cmp(&over(b))) {
         out.push(format!(
             "{own} queries: {} fills {} of the top {k} and makes up {} of the pool.",

@@ -5,7 +5,7 @@ mod worst;
 
 use crate::bias::Bias;
 use crate::bias::sentences::name;
-use crate::bootstrap::Interval;
+use crate::cluster::Estimate;
 use crate::evaluation::{BiasReport, Evaluation, PoolEvaluation, Values};
 use crate::html::{Cell, END, begin, escape, heat_map, lang_name, value};
 use crate::pool::Pool;
@@ -83,12 +83,11 @@ fn answers(e: &Evaluation) -> String {
         });
         let _ = writeln!(
             out,
-            "<section class=\"card\"><h3>{}</h3><p class=\"big\">{}</p><p>{} [{}, {}], {} queries, {}.</p>{}</section>",
+            "<section class=\"card\"><h3>{}</h3><p class=\"big\">{}</p><p>{}{}, {} queries, {}.</p>{}</section>",
             escape(&pool.pool.to_string()),
             value(i.mean),
             escape(metric),
-            value(i.low),
-            value(i.high),
+            i.range(value),
             pool.queries,
             escape(&pool.description),
             bias.unwrap_or_default()
@@ -107,7 +106,7 @@ fn answers(e: &Evaluation) -> String {
 }
 
 /// The mean off the diagonal.
-fn crossing(rows: &BTreeMap<String, BTreeMap<String, Interval>>) -> Option<f64> {
+fn crossing(rows: &BTreeMap<String, BTreeMap<String, Estimate>>) -> Option<f64> {
     let cells =
         rows.iter().flat_map(|(q, row)| row.iter().filter(move |(p, _)| *p != q).map(|(_, i)| i.mean));
     let (sum, n) = cells.fold((0.0, 0), |(s, n), v| (s + v, n + 1));
@@ -115,7 +114,7 @@ fn crossing(rows: &BTreeMap<String, BTreeMap<String, Interval>>) -> Option<f64> 
 }
 
 /// Rows are query languages, columns passage languages.
-fn matrix(label: &str, rows: &BTreeMap<String, BTreeMap<String, Interval>>) -> String {
+fn matrix(label: &str, rows: &BTreeMap<String, BTreeMap<String, Estimate>>) -> String {
     let queries: Vec<&String> = rows.keys().collect();
     let passages: Vec<&String> =
         rows.values().flat_map(BTreeMap::keys).collect::<BTreeSet<_>>().into_iter().collect();
@@ -125,12 +124,11 @@ fn matrix(label: &str, rows: &BTreeMap<String, BTreeMap<String, Interval>>) -> S
     let svg = heat_map(label, &names, &columns, |i, j| {
         let interval = rows[queries[i]].get(passages[j])?;
         let title = format!(
-            "{} queries, {} passages: {} [{}, {}]",
+            "{} queries, {} passages: {}{}",
             name(queries[i]),
             name(passages[j]),
             value(interval.mean),
-            value(interval.low),
-            value(interval.high)
+            interval.range(value)
         );
         let depth = interval.mean / most;
         Some(Cell { depth, text: value(interval.mean), title, framed: queries[i] == passages[j] })
@@ -176,7 +174,10 @@ fn sentences(bias: &BiasReport) -> String {
     }
     let mut out = String::from("<div class=\"answers\">\n");
     for (who, list) in groups {
-        let _ = write!(out, "<section class=\"card\"><h3>{}</h3>", escape(who));
+        out += "<section class=\"card\">";
+        if !who.is_empty() {
+            let _ = write!(out, "<h3>{}</h3>", escape(who));
+        }
         list.iter().for_each(|s| {
             let _ = write!(out, "<p>{}</p>", escape(s));
         });
@@ -185,28 +186,27 @@ fn sentences(bias: &BiasReport) -> String {
     out + "</div>\n"
 }
 
-fn one_target(bias: &BiasReport) -> Option<BTreeMap<String, BTreeMap<String, Interval>>> {
+fn one_target(bias: &BiasReport) -> Option<BTreeMap<String, BTreeMap<String, Estimate>>> {
     let rows: BTreeMap<_, BTreeMap<_, _>> = bias
         .by_lang
         .iter()
         .map(|(lang, values)| {
-            let cell = |(m, i): (&String, &Interval)| {
+            let cell = |(m, i): (&String, &Estimate)| {
                 let passages = m.strip_prefix("RR1(")?.strip_suffix(')')?;
                 Some((passages.to_owned(), *i))
             };
             (lang.clone(), values.iter().filter_map(cell).collect())
         })
         .collect();
-    rows.values().any(|r: &BTreeMap<String, Interval>| r.len() > 1).then_some(rows)
+    rows.values().any(|r: &BTreeMap<String, Estimate>| r.len() > 1).then_some(rows)
 }
 
 /// Measures × query languages, with intervals.
 fn bias_table(bias: &BiasReport) -> String {
     let langs: BTreeSet<Lang> =
         bias.mean.keys().filter_map(|m| Lang::parse(m.strip_prefix("LPR(")?.strip_suffix(')')?)).collect();
-    let max =
-        bias.mean.keys().filter_map(|m| m.strip_prefix("PEER(")?.split(')').next()?.parse::<f32>().ok());
-    let order = Bias::all(&langs, max.fold(0.0, f32::max), bias.k);
+    let grade = |m: &String| m.strip_prefix("PEER(")?.split(')').next()?.parse().ok();
+    let order = Bias::all(&langs, &bias.mean.keys().filter_map(grade).collect(), bias.k);
     let mut out = String::from(
         "<details><summary>All measures, with intervals</summary><div class=\"wide\"><table><thead><tr><th>measure</th><th>mean</th>",
     );
@@ -214,8 +214,8 @@ fn bias_table(bias: &BiasReport) -> String {
         let _ = write!(out, "<th title=\"{}\">{}</th>", escape(&lang_name(l)), escape(l));
     });
     out += "</tr></thead><tbody>\n";
-    let cell = |values: &Values<Interval>, m: &str| match values.get(m) {
-        Some(i) => format!("<td>{:.2}<small>{:.2}–{:.2}</small></td>", i.mean, i.low, i.high),
+    let cell = |values: &Values<Estimate>, m: &str| match values.get(m) {
+        Some(i) => spread(i, |x| format!("{x:.2}")),
         None => "<td></td>".into(),
     };
     for measure in &order {
@@ -235,6 +235,14 @@ fn bias_table(bias: &BiasReport) -> String {
     out + "</tbody></table></div></details>\n"
 }
 
+/// A cell with a mean, and its interval in small letters where there is one.
+fn spread(i: &Estimate, number: impl Fn(f64) -> String) -> String {
+    let ends = i
+        .ends()
+        .map_or(String::new(), |(low, high)| format!("<small>{}–{}</small>", number(low), number(high)));
+    format!("<td>{}{ends}</td>", number(i.mean))
+}
+
 fn metrics(e: &Evaluation, pool: &PoolEvaluation) -> String {
     let mut out = format!(
         "<h3>{}</h3>\n<p class=\"note\">{}</p>\n<div class=\"wide\"><table><thead><tr><th>query language</th><th>queries</th><th>pool</th>",
@@ -245,9 +253,9 @@ fn metrics(e: &Evaluation, pool: &PoolEvaluation) -> String {
         let _ = write!(out, "<th>{}</th>", escape(m));
     });
     out += "</tr></thead><tbody>\n";
-    let cells = |values: &Values<Interval>| -> String {
+    let cells = |values: &Values<Estimate>| -> String {
         let cell = |m: &String| match values.get(m) {
-            Some(i) => format!("<td>{}<small>{}–{}</small></td>", value(i.mean), value(i.low), value(i.high)),
+            Some(i) => spread(i, value),
             None => "<td></td>".into(),
         };
         e.metrics.iter().map(cell).collect()

@@ -1,6 +1,6 @@
 //! The queries that language bias hits hardest, with their top passages, so that a person sees it.
 
-use crate::bias::View;
+use crate::bias::{PEER_DEPTH, View};
 use crate::evaluation::{sizes, views};
 use crate::html::{END, begin, escape, lang_name};
 use crate::pool::Pool;
@@ -77,48 +77,58 @@ pub fn worst(
 
 fn foreign(view: &View) -> usize {
     let own = view.best_ranks().get(view.own).copied().unwrap_or(usize::MAX);
-    view.top.iter().take_while(|s| s.rank < own).filter(|s| s.lang != view.own && s.grade < view.rel).count()
+    // As deep as the ranking always is, whatever the metrics asked for.
+    let top = view.top.iter().take(PEER_DEPTH);
+    top.take_while(|s| s.rank < own).filter(|s| s.lang != view.own && s.grade < view.rel).count()
 }
 
 fn case(collection: &Collection, rankings: &Rankings, case: &Case) -> String {
     let query = &collection.queries[case.query as usize];
+    let lost = case.view.graded.iter().any(|s| s.grade >= case.view.rel && !s.ranked);
     let mut out = format!(
         "<section class=\"card query\"><p class=\"asked\" lang=\"{}\" dir=\"auto\">{}</p><p class=\"note\">{}: the last relevant \
-         passage stands at rank {} of {}.</p>\n<ol>\n",
+         passage {}.</p>\n<ol>\n",
         escape(query.lang.as_str()),
         escape(&query.text),
         escape(&query.id),
-        case.max,
-        case.view.pool_size()
+        if lost {
+            "is not ranked".to_owned()
+        } else {
+            format!("stands at rank {} of {}", case.max, case.view.pool_size())
+        }
     );
     let hits = &rankings.hits[case.at];
     let placed = &rankings.placed[case.at];
     let grades: BTreeMap<Index, f32> =
         placed.iter().zip(&case.view.graded).map(|(p, s)| (p.passage, s.grade)).collect();
-    let mut rows: Vec<(usize, Index, Option<f32>)> =
-        hits.iter().take(SHOWN).enumerate().map(|(i, h)| (i + 1, h.passage, Some(h.score))).collect();
+    // Rank, none of what is not ranked; passage; score.
+    let mut rows: Vec<(Option<usize>, Index, Option<f32>)> =
+        hits.iter().take(SHOWN).enumerate().map(|(i, h)| (Some(i + 1), h.passage, Some(h.score))).collect();
     for (placed, seen) in placed.iter().zip(&case.view.graded) {
-        // Passages that are not ranked share the last rank, so a passage is known by its number.
         if seen.grade >= case.view.rel && !rows.iter().any(|r| r.1 == placed.passage) {
             let score = hits.get(placed.rank - 1).filter(|h| h.passage == placed.passage).map(|h| h.score);
-            rows.push((placed.rank, placed.passage, score));
+            rows.push((placed.ranked.then_some(placed.rank), placed.passage, score));
         }
     }
-    rows.sort_by_key(|r| (r.0, r.1));
+    rows.sort_by_key(|r| (r.0.unwrap_or(usize::MAX), r.1));
     let mut before = 0;
     for (rank, passage, score) in rows {
         let p = &collection.passages[passage as usize];
-        if rank > before + 1 {
-            let _ = writeln!(out, "<li class=\"gap\">… {} more …</li>", rank - before - 1);
+        if let Some(rank) = rank {
+            if rank > before + 1 {
+                let _ = writeln!(out, "<li class=\"gap\">… {} more …</li>", rank - before - 1);
+            }
+            before = rank;
         }
-        before = rank;
         let grade = grades.get(&passage).copied().unwrap_or(0.0);
         let relevant = grade >= case.view.rel;
         let own = p.lang == query.lang;
         let _ = writeln!(
             out,
-            "<li value=\"{rank}\"{}><span class=\"tag{}\">{}</span>{}{}<span class=\"said\" lang=\"{}\" dir=\"auto\">{}</span></li>",
+            "<li{}{}>{}<span class=\"tag{}\">{}</span>{}{}<span class=\"said\" lang=\"{}\" dir=\"auto\">{}</span></li>",
+            rank.map_or(" style=\"list-style:none\"".to_owned(), |r| format!(" value=\"{r}\"")),
             if relevant { " class=\"right\"" } else { "" },
+            if rank.is_none() { "<small>not ranked</small> " } else { "" },
             if own { " own" } else { "" },
             escape(p.lang.as_str()),
             if relevant {

@@ -11,6 +11,9 @@ pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<L
     let Some(text) = text else {
         return Ok(all);
     };
+    if text.trim().is_empty() {
+        return Err(Error::Usage("--langs names no language; leave it out for all".into()));
+    }
     let mut langs: Vec<Lang> = text
         .split(',')
         .map(|tag| {

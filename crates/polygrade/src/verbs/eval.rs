@@ -54,7 +54,7 @@ pub(crate) struct Args {
     /// Write the rankings of the pool to a TREC run file
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
-    /// Passages in each ranking
+    /// Passages in each ranking; metrics with a cut-off, as R@100, see as many as they say
     #[arg(long, default_value_t = 1000, value_name = "N")]
     depth: usize,
     /// Lowest grade that is relevant in measures of language bias; the highest of the scale unless given
@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     dedup(&mut measures);
     let rankings = rank(&args, &collection, &graded, &queries, &pools, &measures)?;
-    let settings = Settings { measures, k: args.bias_k, rel, level: 0.95 };
+    let settings = Settings { measures, depth: args.depth, k: args.bias_k, rel, level: 0.95 };
     let bar = ui.progress("measuring", pools.len() as u64);
     let each = pools.iter().zip(&rankings).map(|(pool, r)| {
         bar.inc(1);
@@ -104,17 +104,17 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let measured: Vec<PoolEvaluation> = each.collect();
     bar.finish_and_clear();
     if let Some(path) = &args.run {
-        write_run(path, &collection, &rankings[0])?;
+        write_run(path, &collection, &rankings[0], args.depth)?;
     }
     if let Some(dir) = out {
         save_queries(dir.path(), &collection, &measured, &settings)?;
         let e = Evaluation::new(&args.model, &collection, split, &settings, measured, args.per_query);
-        save(dir.path(), &collection, &graded, &e, &rankings, args.worst)?;
+        save(dir.path(), &collection, &graded, &e, &rankings, &args)?;
         dir.commit()?;
-        return ui.result(&e, |e| text::text(e, args.per_query));
+        return ui.result(&e, |e| text::text(e, &args));
     }
     let e = Evaluation::new(&args.model, &collection, split, &settings, measured, args.per_query);
-    ui.result(&e, |e| text::text(e, args.per_query))
+    ui.result(&e, |e| text::text(e, &args))
 }
 
 /// The metrics asked for, or the usual ones.
@@ -127,7 +127,8 @@ fn measures(names: &[String], scenario: Option<&str>) -> Result<Vec<Measure>> {
     let parse = |n: &String| {
         Measure::parse(n).ok_or_else(|| {
             Error::Usage(format!(
-                "{n:?} is no metric: nDCG@10, P@5, P(rel=2)@5, R@100, RR, AP, Success@1, Judged@10"
+                "{n:?} is no metric: nDCG@10, P@5, P(rel=2)@5, R@100, RR, AP, Success@1, Judged@10 and more, in \
+                 docs/metrics.md"
             ))
         })
     };
@@ -166,16 +167,11 @@ fn pools(args: &Args, collection: &Collection, query_langs: &[Lang]) -> Result<V
             Error::Usage(format!("{name:?} is no pool: {known}"))
         })?;
         for pool in found {
-            if let Some(missing) = pool.named().iter().find(|l| !langs.contains(l)) {
-                return Err(Error::Usage(format!("--pool: the collection has no passages in {missing}")));
+            // One of many: a matrix of the languages asked for has no row for it.
+            if matches!(name, "mono-cross" | "matrix") && !query_langs.iter().any(|l| pool.serves(l)) {
+                continue;
             }
-            if !query_langs.iter().any(|l| pool.serves(l)) {
-                // One of many: a matrix of the languages asked for has no row for it.
-                if name == "mono-cross" || name == "matrix" {
-                    continue;
-                }
-                return Err(Error::Usage(format!("--pool {pool}: all queries are in that language")));
-            }
+            pool.check(collection, query_langs)?;
             if !pools.contains(&pool) {
                 pools.push(pool);
             }
@@ -199,7 +195,8 @@ fn rank(
     pools: &[Pool],
     measures: &[Measure],
 ) -> Result<Vec<Rankings>> {
-    // A measure must see the list as deep as its name says. What is written and measured stays `--depth` deep otherwise.
+    // A metric with a cut-off sees the list as deep as its name says, and so do measures of bias; runs and metrics without
+    // a cut-off see `--depth` passages of it.
     let depth = measures.iter().filter_map(Measure::depth).fold(args.depth, usize::max);
     let depth = |pool: &Pool| {
         if pool.mixes() { depth.max(args.bias_k).max(bias::PEER_DEPTH) } else { depth }
@@ -217,10 +214,10 @@ fn rank(
     Ok(pools.iter().map(|pool| encoded.rank(queries, pool, depth(pool), Some(graded))).collect())
 }
 
-fn write_run(path: &Path, collection: &Collection, rankings: &Rankings) -> Result<()> {
+fn write_run(path: &Path, collection: &Collection, rankings: &Rankings, depth: usize) -> Result<()> {
     let id = |p: u32| collection.passages[p as usize].id.as_str();
     let rows = rankings.queries.iter().zip(&rankings.hits).map(|(&q, hits)| {
-        let ranking = hits.iter().map(|h| (id(h.passage), h.score)).collect();
+        let ranking = hits.iter().take(depth).map(|h| (id(h.passage), h.score)).collect();
         (collection.queries[q as usize].id.as_str(), ranking)
     });
     runs::write(path, "polygrade", rows)
@@ -256,7 +253,7 @@ fn save(
     graded: &Graded,
     e: &Evaluation,
     rankings: &[Rankings],
-    worst: usize,
+    args: &Args,
 ) -> Result<()> {
     io::write(&dir.join("evaluation.json"), &json(e)?)?;
     let run = |p: &PoolEvaluation| format!("runs/{}.trec", p.pool.file_name());
@@ -275,11 +272,11 @@ fn save(
     };
     io::write(&dir.join("pools.json"), &json(&saved)?)?;
     for (pool, rankings) in e.pools.iter().zip(rankings) {
-        write_run(&dir.join(run(pool)), collection, rankings)?;
+        write_run(&dir.join(run(pool)), collection, rankings, args.depth)?;
     }
     let biased: Vec<(&Pool, &Rankings)> =
         e.pools.iter().zip(rankings).filter(|(p, _)| p.bias.is_some()).map(|(p, r)| (&p.pool, r)).collect();
-    let has_worst = !biased.is_empty() && worst > 0;
+    let has_worst = !biased.is_empty() && args.worst > 0;
     if has_worst {
         let rel = e.pools.iter().find_map(|p| p.bias.as_ref()).map_or(1.0, |b| b.rel);
         let page = report::worst(
@@ -288,7 +285,7 @@ fn save(
             graded,
             &biased,
             rel,
-            worst,
+            args.worst,
         );
         io::write(&dir.join("worst.html"), page.as_bytes())?;
     }
