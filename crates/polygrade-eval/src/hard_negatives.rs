@@ -11,7 +11,7 @@
 
 use crate::measure::{Measure, Topic};
 use crate::pool::Pool;
-use crate::ranking::kendall;
+use crate::standings::kendall;
 use polygrade_data::{Collection, Graded, Index, Lang};
 use rayon::prelude::*;
 use serde::Serialize;

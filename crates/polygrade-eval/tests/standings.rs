@@ -5,7 +5,7 @@
 use polygrade_data::{Collection, Index, Judgment, Lang, Meta, Passage, Query, Scale, Split};
 use polygrade_eval::hard_negatives::{Ranked, System, compare, keep};
 use polygrade_eval::mteb::{self, TaskResult, read_results};
-use polygrade_eval::ranking::{kendall, standings};
+use polygrade_eval::standings::{kendall, standings};
 use polygrade_eval::{Measure, Pool};
 use polygrade_nn::rng::CounterRng;
 use serde_json::Value;
