@@ -85,9 +85,9 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let what = "the folders of --results hold nothing for the tasks of the suite: ";
         return Err(Error::Usage(format!("{what}{}", names.join(", "))));
     }
-    let table = Leaderboard::new(&tasks, &systems);
-    table.notes.iter().for_each(|n| ui.note(n));
-    let value = Benchmark { suite: suite.name, computed, reused, table };
+    let board = Leaderboard::new(&tasks, &systems);
+    board.notes.iter().for_each(|n| ui.note(n));
+    let value = Benchmark { suite: suite.name, computed, reused, table: board };
     let draw = if args.markdown { markdown } else { table };
     ui.result(&value, |b| text(b, draw))
 }
