@@ -261,12 +261,11 @@ fn results_of_other_folders_stand_where_they_belong() {
     let dir = tempfile::tempdir().unwrap();
     let text = "[[collection]]\nname = \"Mini\"\npath = \"MINI\"\nlanguages = [\"en\", \"sw\"]\n";
     let (one, two) = (dir.path().join("o1"), dir.path().join("o2"));
-    let bm25 = ["--model", "bm25"];
     let first = suite(dir.path(), text);
-    let made = json(&[&["benchmark", str(&first), "--out", str(&one)], &bm25[..]].concat());
+    let made = json(&["benchmark", str(&first), "--model", "bm25", "--out", str(&one)]);
     let mean = made["systems"][0]["stability"]["mean"].clone();
     assert!(mean["low"].as_f64() < mean["mean"].as_f64() && mean["mean"].as_f64() < mean["high"].as_f64());
-    ok(&[&["benchmark", str(&first), "--out", str(&two)], &bm25[..]].concat());
+    ok(&["benchmark", str(&first), "--model", "bm25", "--out", str(&two)]);
     // The same system in two folders is one row.
     let both = json(&["benchmark", str(&first), "--results", str(&one), "--results", str(&two)]);
     assert_eq!(both["systems"].as_array().unwrap().len(), 1);
@@ -287,7 +286,7 @@ fn results_of_other_folders_stand_where_they_belong() {
     );
     // Settings or names that a suite may not have.
     let meta = suite(dir.path(), &text.replace("\"Mini\"", "\"model_meta\""));
-    fails(&[&["benchmark", str(&meta)], &bm25[..]].concat(), 1, &["suite.toml:2", "model_meta"]);
+    fails(&["benchmark", str(&meta), "--model", "bm25"], 1, &["suite.toml:2", "model_meta"]);
     let empty = suite(dir.path(), &format!("{text}[[model]]\nmodel = \"bm25\"\nname = \"\"\n"));
     fails(&["benchmark", str(&empty)], 1, &["suite.toml:5", "an empty name"]);
 }
