@@ -197,6 +197,9 @@ impl Suite {
         for place in &raw.model {
             let RawModel { model, name, query_prompt, passage_prompt, truncate_dim } = place.as_ref();
             let new = ModelEntry::new(model, name.clone(), base);
+            if new.name.trim().is_empty() {
+                faults.add(place, "has an empty name".into(), "leave name out, or write one");
+            }
             if models.iter().any(|m| m.name == new.name) {
                 let what = format!("names a second model {:?}", new.name);
                 faults.add(place, what, "tell them apart: name = \"…\"");
@@ -223,6 +226,9 @@ fn entry_of(place: &Spanned<RawEntry>, base: &Path, faults: &mut Faults) -> Opti
     if name.is_empty() || mteb::file_part(name) != *name || name.starts_with('.') {
         let what = format!("{name:?} is no name of a task, which is the name of a file too");
         faults.add(&raw.name, what, "use letters, digits, and . - _ + @");
+    } else if name.eq_ignore_ascii_case("model_meta") {
+        let what = format!("{name:?} is the name of mteb's file about the model");
+        faults.add(&raw.name, what, "give the task another name");
     }
     let split = match &raw.split {
         None => Some(Split::Test),
@@ -360,6 +366,12 @@ mod tests {
             ("[[collection]]\nname = \"A\"\n", 1, "missing field `path`"),
             ("[[collection]]\nname = \"A\"\npath = \"a\"\nsplits = 1\n", 4, "unknown field `splits`"),
             ("[[collection]]\nname = \"A/B\"\npath = \"a\"\n", 2, "no name of a task"),
+            ("[[collection]]\nname = \"Model_meta\"\npath = \"a\"\n", 2, "file about the model"),
+            (
+                "[[collection]]\nname = \"A\"\npath = \"a\"\n[[model]]\nmodel=\"m\"\nname = \"\"\n",
+                4,
+                "an empty name",
+            ),
             ("[[collection]]\nname = \"A\"\npath = \"a\"\nsplit = \"x\"\n", 4, "no split"),
             (
                 "[[collection]]\nname = \"A\"\npath = \"a\"\npools = [\"same\",\n \"everything\"]\n",

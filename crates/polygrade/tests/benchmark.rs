@@ -176,10 +176,33 @@ fn a_shrunken_collection_is_valid_and_keeps_judged_passages_and_order() {
     // BM25 and random weights are far apart: their order holds.
     let en = made["order"].as_array().unwrap().iter().find(|o| o["lang"] == "en").unwrap();
     assert_eq!(en["tau"], 1.0);
-    // What BM25 scores on the pool that the other system made is what eval says of its ranking there, but for idf.
-    let (text, _) = ok(&[&args[..7], &["--check", str(&a), "--out", str(&path("again"))]].concat());
-    assert!(text.contains("mean small") && text.contains("τ"), "{text}");
+    // The mean is that of the two languages that the runs rank, and not of all ten.
+    let rows = made["order"].as_array().unwrap();
+    assert_eq!(
+        rows.iter().map(|o| &o["lang"]).collect::<Vec<_>>(),
+        ["en".into(), "sw".into(), Value::Null].iter().collect::<Vec<_>>()
+    );
+    for s in 0..2 {
+        let full = |i: usize| rows[i]["full"][s].as_f64().unwrap();
+        assert!((full(2) - (full(0) + full(1)) / 2.0).abs() < 1e-12);
+    }
     fails(&args, 2, &["not empty"]);
+    // The folder is looked at before the runs.
+    fails(&["shrink", str(&mini), "--runs", "nowhere.trec", "--out", str(&out)], 2, &["not empty"]);
+    fails(
+        &["shrink", str(&mini), "--runs", str(&a), "--pool", "mono:xx", "--out", str(&path("x"))],
+        2,
+        &["no passages in xx", "--pool"],
+    );
+    let copy = path("copy.trec");
+    fs::copy(&a, &copy).unwrap();
+    for twice in [&a, &copy] {
+        fails(
+            &["shrink", str(&mini), "--runs", str(&a), str(twice), "--out", str(&path("x"))],
+            1,
+            &["as bm25 does", "to mend it"],
+        );
+    }
     fails(
         &["shrink", str(&mini), "--runs", str(&c), "--out", str(&path("x"))],
         1,
@@ -188,8 +211,82 @@ fn a_shrunken_collection_is_valid_and_keeps_judged_passages_and_order() {
     fails(
         &["shrink", str(&mini), "--runs", str(&a), "--split", "train", "--out", str(&path("x"))],
         1,
-        &["none of"],
+        &["ranks no passage in mono-same"],
     );
     fails(&["shrink", str(&mini), "--runs", str(&a), "--top", "0", "--out", str(&path("x"))], 2, &["--top"]);
+    assert!(!path("x").exists());
     ok(&["hard-negatives", "--help"]);
+}
+
+#[test]
+fn what_shrink_says_of_a_system_is_what_eval_measures_on_the_new_collection() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mini = root().join("collections/mini");
+    let toy = root().join("crates/polygrade-encoder/tests/fixtures/encoders/bert");
+    let (bm25, toy_run, out) = (path("bm25.trec"), path("toy.trec"), path("small"));
+    ok(&["eval", "bm25", str(&mini), "--langs", "en,sw", "--pool", "multi", "--run", str(&bm25)]);
+    ok(&["eval", str(&toy), str(&mini), "--langs", "en,sw", "--run", str(&toy_run), "--depth", "5000"]);
+    // BM25's run is of all languages; what counts of it under mono-same are its first passages in the query's.
+    let args = ["shrink", str(&mini), "--runs", str(&bm25), "--check", str(&toy_run), "--top", "3"];
+    let made = json(&[&args[..], &["--out", str(&out)]].concat());
+    // BM25 has nobody's pool to be measured on. An encoder scores a passage whatever else is there, so that eval on the
+    // new collection must find what was told.
+    assert_eq!(made["systems"], serde_json::json!(["toy"]));
+    assert!(made["passages"][1].as_u64() < made["passages"][0].as_u64());
+    let mut changed = false;
+    for (collection, side) in [(&mini, "full"), (&out, "small")] {
+        let eval = json(&["eval", str(&toy), str(collection), "--langs", "en,sw"]);
+        for row in made["order"].as_array().unwrap().iter().take(2) {
+            let (got, want) =
+                (&row[side][0], &eval["pools"][0]["by_lang"][row["lang"].as_str().unwrap()]["nDCG@10"]);
+            assert!((got.as_f64().unwrap() - want.as_f64().unwrap()).abs() < 1e-9, "{row} {side} {want}");
+            changed |= row["full"] != row["small"];
+        }
+    }
+    assert!(changed, "a pool that changes nothing tests nothing");
+    // One run alone: nothing can be measured, which is said, and no table is printed.
+    let out = run(&["shrink", str(&mini), "--runs", str(&bm25), "--out", str(&path("alone"))]);
+    let (text, said) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert!(out.status.success() && said.contains("bm25 is not measured"), "{said}");
+    assert!(!text.contains("largest change") && text.contains("passages"), "{text}");
+    // A whole ranking of the pool is not called short, however large --top.
+    let said =
+        ok(&["shrink", str(&mini), "--runs", str(&toy_run), "--top", "2000", "--out", str(&path("deep"))]).1;
+    assert!(!said.contains("fewer than --top"), "{said}");
+}
+
+#[test]
+fn results_of_other_folders_stand_where_they_belong() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[[collection]]\nname = \"Mini\"\npath = \"MINI\"\nlanguages = [\"en\", \"sw\"]\n";
+    let (one, two) = (dir.path().join("o1"), dir.path().join("o2"));
+    let first = suite(dir.path(), text);
+    let made = json(&["benchmark", str(&first), "--model", "bm25", "--out", str(&one)]);
+    let mean = made["systems"][0]["stability"]["mean"].clone();
+    assert!(mean["low"].as_f64() < mean["mean"].as_f64() && mean["mean"].as_f64() < mean["high"].as_f64());
+    ok(&["benchmark", str(&first), "--model", "bm25", "--out", str(&two)]);
+    // The same system in two folders is one row.
+    let both = json(&["benchmark", str(&first), "--results", str(&one), "--results", str(&two)]);
+    assert_eq!(both["systems"].as_array().unwrap().len(), 1);
+    assert_eq!(both["systems"][0]["stability"]["mean"], mean);
+    // Another main score: the mean is its, and the values of single queries, which are nDCG's, give no interval.
+    let other = suite(dir.path(), &format!("{text}main = \"recall_at_100\"\n"));
+    let recall = json(&["benchmark", str(&other), "--results", str(&one)]);
+    let row = &recall["systems"][0];
+    assert!(row["mean"].as_f64() > mean["high"].as_f64() && row["stability"].is_null(), "{row}");
+    assert!(recall["notes"][0].as_str().unwrap().contains("ndcg_at_10 alone"), "{recall}");
+    // Another pool under the same name has no score here.
+    let multi = suite(dir.path(), &format!("{text}pools = [\"multi\"]\n"));
+    let table = json(&["benchmark", str(&multi), "--results", str(&one)]);
+    assert!(table["systems"][0]["scores"][0].is_null() && table["systems"][0]["borda"] == 0.0, "{table}");
+    assert!(
+        table["notes"][0].as_str().unwrap().contains("pool=mono-same, the suite asks for pool=multi"),
+        "{table}"
+    );
+    // Settings or names that a suite may not have.
+    let meta = suite(dir.path(), &text.replace("\"Mini\"", "\"model_meta\""));
+    fails(&["benchmark", str(&meta), "--model", "bm25"], 1, &["suite.toml:2", "model_meta"]);
+    let empty = suite(dir.path(), &format!("{text}[[model]]\nmodel = \"bm25\"\nname = \"\"\n"));
+    fails(&["benchmark", str(&empty)], 1, &["suite.toml:5", "an empty name"]);
 }

@@ -149,17 +149,18 @@ pub fn code(lang: &Lang) -> String {
 }
 
 /// Whether two lists of codes name the same languages, whatever their order, repetitions, and the choice between a
-/// macrolanguage and its main member (`cmn-Hans`, `zho-Hans`).
+/// macrolanguage and its main member (`cmn-Hans`, `zho-Hans`). `Zyyy` may be any script.
 pub fn same(a: &[String], b: &[String]) -> bool {
-    let set = |codes: &[String]| -> std::collections::BTreeSet<String> {
-        let one = |code: &String| {
-            let (iso3, script) = code.split_once('-').unwrap_or((code, ""));
-            let iso3 = SAME.iter().find(|(member, _)| *member == iso3).map_or(iso3, |(_, whole)| whole);
-            format!("{iso3}-{script}")
-        };
-        codes.iter().map(one).collect()
+    let parts = |code: &String| -> (String, String) {
+        let (iso3, script) = code.split_once('-').unwrap_or((code, "Zyyy"));
+        let iso3 = SAME.iter().find(|(member, _)| *member == iso3).map_or(iso3, |(_, whole)| whole);
+        (iso3.to_owned(), script.to_owned())
     };
-    set(a) == set(b)
+    let alike = |a: &String, b: &String| {
+        let ((a, script_a), (b, script_b)) = (parts(a), parts(b));
+        a == b && (script_a == script_b || script_a == "Zyyy" || script_b == "Zyyy")
+    };
+    a.iter().all(|x| b.iter().any(|y| alike(x, y))) && b.iter().all(|y| a.iter().any(|x| alike(x, y)))
 }
 
 #[cfg(test)]
@@ -186,6 +187,8 @@ mod tests {
         let list = |codes: &[&str]| codes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
         assert!(same(&list(&["eng-Latn", "cmn-Hans"]), &list(&["zho-Hans", "eng-Latn", "eng-Latn"])));
         assert!(!same(&list(&["eng-Latn"]), &list(&["eng-Latn", "deu-Latn"])));
+        assert!(same(&list(&["yue-Zyyy"]), &list(&["yue-Hant"])));
+        assert!(!same(&list(&["srp-Latn"]), &list(&["srp-Cyrl"])) && !same(&[], &list(&["eng-Latn"])));
         assert!(LANGS.windows(2).all(|w| w[0].0 < w[1].0), "sorted, no tag twice");
     }
 }

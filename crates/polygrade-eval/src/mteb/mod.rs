@@ -62,13 +62,33 @@ pub struct SubsetScores {
 /// What a result of ours holds beside mteb's keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// The settings that the result depends on, beside model and data.
+    /// The settings that the result depends on, beside model and data: a version and `KEY=VALUE`, with blanks between.
     pub settings: String,
     /// Subset → query → main score.
     pub by_query: BTreeMap<String, BTreeMap<String, f64>>,
     /// Query → group, where queries have translations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, String>,
+}
+
+impl Detail {
+    /// The value of a key of [`Detail::settings`].
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.split(' ').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The settings that differ between this result and one made with `settings`, ours and theirs. Which of the scores
+    /// is the main one, and which are there beside mteb's, does not change a score and is passed over.
+    pub fn differs(&self, settings: &str) -> Option<(String, String)> {
+        let counts = |part: &&str| !part.starts_with("main=") && !part.starts_with("metrics=");
+        let less = |a: &str, b: &str| {
+            let theirs: Vec<&str> = b.split(' ').collect();
+            let own: Vec<&str> = a.split(' ').filter(counts).filter(|p| !theirs.contains(p)).collect();
+            own.join(" ")
+        };
+        let both = (less(&self.settings, settings), less(settings, &self.settings));
+        (both != (String::new(), String::new())).then_some(both)
+    }
 }
 
 /// mteb's names of all scores that [`scores`] gives.
@@ -123,15 +143,16 @@ impl TaskResult {
         Ok(path)
     }
 
-    /// The subset of `split` that `like` is another system's result of: that of the same name, or else the only one
-    /// with the same languages.
+    /// The subset of `split` that `like` is another system's result of: the one with the same languages; of several, that
+    /// of the same name. A name alone says nothing: every task with one subset calls it `default`.
     pub fn subset(&self, split: &str, like: &SubsetScores) -> Option<&SubsetScores> {
         let all = self.scores.get(split)?;
-        if let Some(same) = all.iter().find(|s| s.hf_subset == like.hf_subset) {
-            return Some(same);
+        let same: Vec<&SubsetScores> =
+            all.iter().filter(|s| lang::same(&s.languages, &like.languages)).collect();
+        match same.as_slice() {
+            [one] => Some(one),
+            several => several.iter().copied().find(|s| s.hf_subset == like.hf_subset),
         }
-        let mut same = all.iter().filter(|s| lang::same(&s.languages, &like.languages));
-        same.next().filter(|_| same.next().is_none())
     }
 }
 
@@ -227,7 +248,7 @@ pub fn read_results(root: &Path, tasks: &[String]) -> Result<Vec<(ModelId, Vec<T
         let files: Vec<PathBuf> =
             tasks.iter().map(|t| folder.join(format!("{t}.json"))).filter(|p| p.is_file()).collect();
         if !files.is_empty() {
-            let read: Vec<TaskResult> = files.iter().map(|p| TaskResult::read(p)).collect::<Result<_>>()?;
+            let read: Vec<TaskResult> = files.iter().map(|p| read_named(p)).collect::<Result<_>>()?;
             out.entry(ModelId::of_folder(&folder)).or_default().extend(read);
         }
         // mteb's cache with its remote results is five folders high.
@@ -244,6 +265,16 @@ pub fn read_results(root: &Path, tasks: &[String]) -> Result<Vec<(ModelId, Vec<T
         }
     }
     Ok(out.into_iter().collect())
+}
+
+/// Reads a result whose file has the task's name.
+fn read_named(path: &Path) -> Result<TaskResult> {
+    let result = TaskResult::read(path)?;
+    if path.file_stem().is_some_and(|stem| stem.to_string_lossy() == result.task_name) {
+        return Ok(result);
+    }
+    let what = format!("holds the result of another task, {:?}", result.task_name);
+    Err(Error::input(At::file(path), what, "give the file the task's name, or take it out of the folder"))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -7,7 +7,7 @@ use polygrade_data::scan::Files;
 use polygrade_data::{Collection, Error, Result};
 use polygrade_encoder::{Encoder, Prompts};
 use polygrade_eval::Pool;
-use polygrade_eval::leaderboard::{Leaderboard, Row};
+use polygrade_eval::leaderboard::{Leaderboard, Row, Wanted};
 use polygrade_eval::mteb::{About, ModelId, TaskResult, read_results};
 use polygrade_eval::suite::{Entry, ModelEntry, Suite};
 use polygrade_train::benchmark::{System, measure, settings};
@@ -53,12 +53,10 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let suite = Suite::load(&args.suite)?;
     let models = models(&suite, &args)?;
     let data: Vec<Data> = suite.collections.iter().map(Data::of).collect::<Result<_>>()?;
-    let tasks: Vec<(String, String, String)> = suite.collections.iter().flat_map(tasks).collect();
-    let names: Vec<String> = tasks.iter().map(|(name, ..)| name.clone()).collect();
-    let mut systems = Vec::new();
-    for dir in &args.results {
-        systems.extend(read_results(dir, &names)?);
-    }
+    let tasks: Vec<Wanted> = data.iter().flat_map(tasks).collect();
+    let names: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();
+    let read: Vec<_> = args.results.iter().map(|dir| read_results(dir, &names)).collect::<Result<_>>()?;
+    let mut systems: Vec<(ModelId, Vec<TaskResult>)> = Vec::new();
     let bar = ui.progress("benchmark", (models.len() * names.len()) as u64);
     let (mut computed, mut reused) = (0, 0);
     for model in &models {
@@ -70,9 +68,14 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
             computed += new.len();
             results.extend(there.into_iter().chain(new));
         }
-        // The results of this call go before the same ones in a folder of --results.
-        systems.retain(|(id, _)| *id != model.id);
         systems.push((model.id, results));
+    }
+    // A system may be in several folders. Its results of this call come first, then those of earlier folders.
+    for (id, results) in read.into_iter().flatten() {
+        match systems.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, own)) => own.extend(results),
+            None => systems.push((id, results)),
+        }
     }
     bar.finish_and_clear();
     if reused > 0 {
@@ -82,15 +85,11 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let what = "the folders of --results hold nothing for the tasks of the suite: ";
         return Err(Error::Usage(format!("{what}{}", names.join(", "))));
     }
-    let table = Leaderboard::new(&tasks, &systems);
-    table.notes.iter().for_each(|n| ui.note(n));
-    let value = Benchmark { suite: suite.name, computed, reused, table };
-    let draw = if args.markdown { markdown } else { table_of_text };
+    let board = Leaderboard::new(&tasks, &systems);
+    board.notes.iter().for_each(|n| ui.note(n));
+    let value = Benchmark { suite: suite.name, computed, reused, table: board };
+    let draw = if args.markdown { markdown } else { table };
     ui.result(&value, |b| text(b, draw))
-}
-
-fn table_of_text(head: &[&str], rows: &[Vec<String>]) -> String {
-    table(head, rows)
 }
 
 /// The models of the suite and of the command, each under a name of its own.
@@ -110,9 +109,16 @@ fn models(suite: &Suite, args: &Args) -> Result<Vec<ModelEntry>> {
     Ok(models)
 }
 
-/// (name, split, main score) of an entry's tasks.
-fn tasks(entry: &Entry) -> impl Iterator<Item = (String, String, String)> + '_ {
-    entry.pools.iter().map(|p| (entry.task(p), entry.split.name().to_owned(), entry.main.clone()))
+/// The tasks of a collection.
+fn tasks<'a>(data: &'a Data) -> impl Iterator<Item = Wanted> + 'a {
+    let entry = data.entry;
+    entry.pools.iter().map(|pool| Wanted {
+        name: entry.task(pool),
+        split: entry.split.name().to_owned(),
+        main: entry.main.clone(),
+        settings: settings(entry, pool),
+        revision: data.fingerprint.clone(),
+    })
 }
 
 /// A collection of the suite that is known to be there.

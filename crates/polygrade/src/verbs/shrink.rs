@@ -3,11 +3,11 @@
 use crate::ui::{Ui, table};
 use polygrade_data::record::RawText;
 use polygrade_data::write::CollectionWriter;
-use polygrade_data::{At, Collection, Error, Index, Problems, Result, Split};
-use polygrade_eval::hard_negatives::{Kept, Ranked, System, compare, keep};
-use polygrade_eval::{Measure, Pool, run as runs};
+use polygrade_data::{At, Collection, Error, Index, Lang, Result, Split};
+use polygrade_eval::hard_negatives::{Kept, System, Task, measured};
+use polygrade_eval::{Measure, Pool};
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -49,8 +49,9 @@ struct Shrunken {
     queries: usize,
     judgments: usize,
     metric: String,
+    /// Those that are measured, in the order of the values below.
     systems: Vec<String>,
-    /// Language by language, then their mean.
+    /// Language by language, then their mean; empty where no system can be measured.
     order: Vec<Kept>,
 }
 
@@ -66,6 +67,8 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         return Err(Error::Usage("--top must be 1 or more".into()));
     }
     let collection = Collection::load(&args.collection)?;
+    // A folder that cannot be written is said before the work.
+    let writer = CollectionWriter::create(&args.out, collection.meta.grades.clone(), 20)?;
     let graded = collection.graded(split);
     let place = |q: &Index| pool.serves(&collection.queries[*q as usize].lang);
     let queries: Vec<Index> = graded.queries().iter().copied().filter(place).collect();
@@ -73,69 +76,74 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let what = format!("nothing is judged in {}", split.name());
         return Err(Error::Usage(format!("{what}; see: polygrade profile {}", args.collection.display())));
     }
-    let systems = systems(&args, &collection, &queries, ui)?;
-    let kept = keep(&collection, &graded, &queries, &systems, args.top, None);
-    let order = compare((&collection, &graded), &queries, &systems, args.top, &pool, &measure);
-    let judgments = write(&args, &collection, &queries, split, &kept)?;
+    let task = Task { collection: &collection, graded: &graded, queries: &queries, pool: &pool };
+    check(&task)?;
+    let systems = systems(&args, &task, ui)?;
+    let kept = task.keep(&systems, args.top, None);
+    let order = task.compare(&systems, args.top, &measure);
+    if args.runs.len() == 1 {
+        let name = &systems[0].name;
+        ui.note(&format!("{name} is not measured: there is no other run whose pool it could be measured on"));
+    }
+    let judgments = write(writer, &args, &task, split, &kept)?;
     let value = Shrunken {
         out: args.out.display().to_string(),
         passages: (kept.len(), kept.iter().filter(|k| **k).count()),
         queries: queries.len(),
         judgments,
         metric: measure.to_string(),
-        systems: systems.into_iter().map(|s| s.name).collect(),
+        systems: measured(&systems).into_iter().map(|i| systems[i].name.clone()).collect(),
         order,
     };
     ui.result(&value, text)
 }
 
-/// The systems of all run files.
-fn systems(args: &Args, collection: &Collection, judged: &[Index], ui: &Ui) -> Result<Vec<System>> {
-    let queries: HashMap<&str, Index> =
-        judged.iter().map(|&q| (collection.queries[q as usize].id.as_str(), q)).collect();
-    let passages: HashMap<&str, Index> =
-        collection.passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i as Index)).collect();
-    let mut problems = Problems::default();
+/// Whether every query has passages in its pool.
+fn check(task: &Task) -> Result<()> {
+    let held: BTreeSet<&Lang> = task.collection.passages.iter().map(|p| &p.lang).collect();
+    if let Some(lang) = task.pool.named().iter().find(|l| !held.contains(l)) {
+        return Err(Error::Usage(format!("the collection has no passages in {lang}: change --pool")));
+    }
+    let asked: BTreeSet<&Lang> =
+        task.queries.iter().map(|&q| &task.collection.queries[q as usize].lang).collect();
+    match asked.iter().find(|q| !held.iter().any(|p| task.pool.holds(q, p))) {
+        None => Ok(()),
+        Some(lang) => {
+            let what = format!("queries in {lang} have no passages in the pool {}", task.pool);
+            Err(Error::Usage(format!("{what}: change --pool")))
+        }
+    }
+}
+
+/// The systems of all run files, the pooled ones first.
+fn systems(args: &Args, task: &Task, ui: &Ui) -> Result<Vec<System>> {
     let mut out: Vec<System> = Vec::new();
+    let mut sizes: BTreeMap<&Lang, usize> = BTreeMap::new();
     let files = args.runs.iter().map(|r| (r, true)).chain(args.check.iter().map(|r| (r, false)));
     for (path, pooled) in files {
-        let run = runs::read(path)?;
-        let mut ranked = Ranked::new();
-        let mut strange = BTreeSet::new();
-        for (query, ranking) in run.iter() {
-            // A run may rank the queries of other splits too.
-            let Some(&q) = queries.get(query) else { continue };
-            let place = |(id, _): (&str, f64)| {
-                let found = passages.get(id).copied();
-                if found.is_none() {
-                    strange.insert(id.to_owned());
-                }
-                found
-            };
-            ranked.insert(q, ranking.iter().filter_map(place).collect());
+        let ranked = task.read(path)?;
+        if let Some(same) = out.iter().find(|s| s.ranked == ranked) {
+            let what = format!("ranks all queries as {} does", same.name);
+            let fix = "give each system's run once: a system must not be measured on a pool of its own";
+            return Err(Error::input(At::file(path), what, fix));
         }
-        if let Some(id) = strange.first() {
-            let what = format!("ranks {} passages that the collection lacks, such as {id:?}", strange.len());
-            problems.push(At::file(path), what, "give a run over this collection");
-        } else if ranked.is_empty() {
-            let what = "ranks none of the queries that are judged in the split";
-            problems.push(
-                At::file(path),
-                what,
-                "rank them: polygrade eval MODEL COLLECTION --split SPLIT --run FILE",
-            );
+        let all = task.queries.len();
+        if ranked.len() < all {
+            let lacking = all - ranked.len();
+            ui.note(&format!("{} ranks nothing for {lacking} of {all} queries", path.display()));
         }
-        let lacking = queries.len() - ranked.len();
-        if lacking > 0 && !ranked.is_empty() {
-            ui.note(&format!("{} ranks nothing for {lacking} of {} queries", path.display(), queries.len()));
+        let mut short = 0;
+        for (&q, ranking) in &ranked {
+            let lang = &task.collection.queries[q as usize].lang;
+            let size = *sizes.entry(lang).or_insert_with(|| task.pool.passages(task.collection, lang).len());
+            short += usize::from(ranking.len() < args.top.min(size));
         }
-        let short = ranked.values().filter(|r| r.len() < args.top.min(collection.passages.len())).count();
         if pooled && short > 0 {
-            ui.note(&format!("{} ranks fewer than --top passages for {short} queries", path.display()));
+            let what = format!("ranks fewer than --top passages in {} for {short} queries", task.pool);
+            ui.note(&format!("{} {what}", path.display()));
         }
         out.push(System { name: system_name(path, &out), ranked, pooled });
     }
-    problems.into_result()?;
     Ok(out)
 }
 
@@ -147,14 +155,14 @@ fn system_name(path: &Path, others: &[System]) -> String {
 
 /// Writes the passages kept, the queries judged in the split, and its judgments; gives their number.
 fn write(
+    mut writer: CollectionWriter,
     args: &Args,
-    collection: &Collection,
-    queries: &[Index],
+    task: &Task,
     split: Split,
     kept: &[bool],
 ) -> Result<usize> {
+    let (collection, queries) = (task.collection, task.queries);
     let mut meta = collection.meta.clone();
-    let mut writer = CollectionWriter::create(&args.out, meta.grades.clone(), 20)?;
     let at = At::file(&args.collection);
     let raw = |id: &str, title: Option<&String>, text: &str, lang: &str, group: Option<&String>| RawText {
         title: title.cloned(),
@@ -187,6 +195,9 @@ fn text(s: &Shrunken) -> String {
         "{}: {after} of {before} passages ({share:.1} %), {} queries, {} judgments\n\n",
         s.out, s.queries, s.judgments
     );
+    if s.order.is_empty() {
+        return out.trim_end().to_owned() + "\n";
+    }
     let number = |v: &f64| format!("{v:.4}");
     let mut rows = Vec::new();
     for k in &s.order {

@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use polygrade_data::{Collection, Index, Judgment, Lang, Meta, Passage, Query, Scale, Split};
-use polygrade_eval::hard_negatives::{Ranked, System, compare, keep};
+use polygrade_eval::hard_negatives::{Ranked, System, Task, measured};
 use polygrade_eval::mteb::{self, TaskResult, read_results};
-use polygrade_eval::ranking::{kendall, standings};
+use polygrade_eval::standings::{kendall, standings};
 use polygrade_eval::{Measure, Pool};
 use polygrade_nn::rng::CounterRng;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn fixture(name: &str) -> PathBuf {
@@ -77,6 +77,10 @@ fn results_of_mteb_are_read_and_written_with_the_same_keys() {
     assert!(ours.is_subset(&theirs.1), "{ours:?}");
     let err = read_results(&fixture("ranking.json"), &names).unwrap_err().to_string();
     assert!(err.contains("is no folder"), "{err}");
+    std::fs::rename(&path, dir.path().join("Absent.json")).unwrap();
+    let err = read_results(dir.path(), &names).unwrap_err().to_string();
+    assert!(err.contains("Absent.json") && err.contains("another task, \"Other\""), "{err}");
+    std::fs::remove_file(dir.path().join("Absent.json")).unwrap();
     std::fs::write(dir.path().join("Other.json"), "{\"test\": {\"ndcg_at_10\": 0.5}}").unwrap();
     let err = read_results(dir.path(), &names).unwrap_err().to_string();
     assert!(err.contains("Other.json:1") && err.contains("mteb 1.11"), "{err}");
@@ -142,42 +146,107 @@ fn random_collection(seed: u64) -> (Collection, Vec<System>) {
     (collection, systems)
 }
 
+/// nDCG@10 by its formula, with grades for gains.
+fn ndcg(list: &[Index], grades: &BTreeMap<Index, f64>) -> f64 {
+    let dcg = |gains: &mut dyn Iterator<Item = f64>| -> f64 {
+        gains.take(10).enumerate().map(|(i, g)| g / (i as f64 + 2.0).log2()).sum()
+    };
+    let mut ideal: Vec<f64> = grades.values().copied().collect();
+    ideal.sort_by(|a, b| b.total_cmp(a));
+    let best = dcg(&mut ideal.into_iter());
+    let own = dcg(&mut list.iter().map(|p| grades.get(p).copied().unwrap_or(0.0)));
+    if best > 0.0 { own / best } else { 0.0 }
+}
+
+/// Kendall's τ-b of lists without ties.
+fn tau(a: &[f64], b: &[f64]) -> f64 {
+    let pairs = (0..a.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+    let signs: Vec<f64> = pairs.map(|(i, j)| ((a[i] - a[j]) * (b[i] - b[j])).signum()).collect();
+    signs.iter().sum::<f64>() / signs.len() as f64
+}
+
 #[test]
 fn hard_negative_pools_keep_what_they_promise() {
-    for seed in 0..5 {
+    for (seed, pool) in [(0, Pool::All), (1, Pool::All), (2, Pool::Same), (3, Pool::Same)] {
         let (collection, systems) = random_collection(seed);
         let graded = collection.graded(Split::Test);
         let queries = graded.queries().to_vec();
+        let task = Task { collection: &collection, graded: &graded, queries: &queries, pool: &pool };
         let k = 10;
-        let kept = keep(&collection, &graded, &queries, &systems, k, None);
-        // By brute force: a passage stays if it or its translation is judged or among a pooled system's first k.
-        let wanted = |p: Index| {
-            queries.iter().any(|&q| {
-                graded.grade(q, p).is_some() || systems.iter().take(3).any(|s| s.ranked[&q][..k].contains(&p))
-            })
+        // By brute force: what a system ranks in the pool, and that a passage stays if it or its translation is judged
+        // or among the first k of such a ranking.
+        let lang = |p: Index| p % 2;
+        let inside = |q: Index, p: Index| pool == Pool::All || lang(q) == lang(p);
+        let ranking = |s: usize, q: Index| -> Vec<Index> {
+            systems[s].ranked[&q].iter().copied().filter(|&p| inside(q, p)).collect()
         };
-        for p in (0..PASSAGES).step_by(2) {
-            let want = wanted(p) || wanted(p + 1);
-            assert_eq!((kept[p as usize], kept[p as usize + 1]), (want, want), "{p}");
-        }
-        assert!(kept.iter().any(|k| !k));
-        let order =
-            compare((&collection, &graded), &queries, &systems, k, &Pool::All, &Measure::Ndcg(Some(10)));
+        let kept = |which: &[usize]| -> BTreeSet<Index> {
+            let mut groups = BTreeSet::new();
+            for &q in &queries {
+                groups.extend(graded.judged(q).map(|(p, _)| p / 2));
+                which.iter().for_each(|&s| groups.extend(ranking(s, q).iter().take(k).map(|p| p / 2)));
+            }
+            (0..PASSAGES).filter(|p| groups.contains(&(p / 2))).collect()
+        };
+        let set =
+            |kept: Vec<bool>| -> BTreeSet<Index> { (0..PASSAGES).filter(|p| kept[*p as usize]).collect() };
+        assert_eq!(set(task.keep(&systems, k, None)), kept(&[0, 1, 2]));
+        assert_eq!(set(task.keep(&systems, k, Some(1))), kept(&[0, 2]));
+        assert!(kept(&[0, 1, 2]).len() < PASSAGES as usize);
+
+        let score = |s: usize, q: Index, small: Option<&BTreeSet<Index>>| {
+            let list: Vec<Index> =
+                ranking(s, q).into_iter().filter(|p| small.is_none_or(|k| k.contains(p))).collect();
+            let judged = graded.judged(q).filter(|(p, _)| inside(q, *p));
+            ndcg(&list, &judged.map(|(p, g)| (p, f64::from(g))).collect())
+        };
+        // Of the pools that the others make: the fourth system brings no passages, so all three others make its.
+        let others: [&[usize]; 4] = [&[1, 2], &[0, 2], &[0, 1], &[0, 1, 2]];
+        let by_lang = |l: Index, s: usize, small: Option<&BTreeSet<Index>>| {
+            let own: Vec<f64> =
+                queries.iter().filter(|q| lang(**q) == l).map(|&q| score(s, q, small)).collect();
+            own.iter().sum::<f64>() / own.len() as f64
+        };
+        let order = task.compare(&systems, k, &Measure::Ndcg(Some(10)));
         assert_eq!(order.len(), 3, "two languages and their mean");
+        for s in 0..4 {
+            let small = kept(others[s]);
+            let want = [None, Some(&small)].map(|small| [0, 1].map(|l| by_lang(l, s, small)));
+            for (i, row) in order.iter().enumerate() {
+                for (got, want) in [row.full[s], row.small[s]].into_iter().zip(want) {
+                    let want = [want[0], want[1], (want[0] + want[1]) / 2.0][i];
+                    assert!((got - want).abs() < 1e-12, "system {s}, row {i}: {got} {want}");
+                }
+            }
+            // A system that took part keeps its first k in the pool, and with them its nDCG@10.
+            let whole = kept(&[0, 1, 2, 3]);
+            assert!(queries.iter().all(|&q| (score(s, q, Some(&whole)) - score(s, q, None)).abs() < 1e-12));
+        }
         for row in &order {
-            // Passages without a judgment go, judged ones stay: nothing can fall.
+            assert!((row.tau.unwrap() - tau(&row.full, &row.small)).abs() < 1e-12, "{row:?}");
             assert!(row.small.iter().zip(&row.full).all(|(small, full)| small >= full), "{row:?}");
-            assert_eq!(row.tau, kendall(&row.full, &row.small));
         }
-        // A system that took part keeps its first k, so its nDCG@10 is what it was.
-        let all_in: Vec<System> = systems.iter().map(|s| System { pooled: true, ..s.clone() }).collect();
-        let whole = keep(&collection, &graded, &queries, &all_in, k, None);
-        for s in &all_in {
-            assert!(queries.iter().all(|q| s.ranked[q][..k].iter().all(|&p| whole[p as usize])));
-        }
-        // Where the others rank nearly everything, nearly nothing goes.
-        let deep =
-            compare((&collection, &graded), &queries, &systems, 200, &Pool::All, &Measure::Ndcg(Some(10)));
-        assert!(deep.iter().all(|row| row.max_change < 0.02 && row.tau.is_none_or(|t| t > 0.9)), "{deep:?}");
+        assert!(order[2].max_change > 0.0);
     }
+}
+
+#[test]
+fn what_cannot_be_measured_is_left_out() {
+    let (collection, mut systems) = random_collection(7);
+    let graded = collection.graded(Split::Test);
+    let queries = graded.queries().to_vec();
+    let task = Task { collection: &collection, graded: &graded, queries: &queries, pool: &Pool::All };
+    // A single system that brings passages has no others' pool; those that bring none are measured on its.
+    systems.iter_mut().for_each(|s| s.pooled = s.name == "s1");
+    assert_eq!(measured(&systems), [0, 2, 3]);
+    assert_eq!(task.compare(&systems, 10, &Measure::Ndcg(Some(10)))[0].full.len(), 3);
+    assert!(task.compare(&systems[1..2], 10, &Measure::Ndcg(Some(10))).is_empty());
+    // A language that no run ranks is in no mean.
+    systems.iter_mut().for_each(|s| s.ranked.retain(|q, _| q % 2 == 0));
+    let order = task.compare(&systems, 10, &Measure::Ndcg(Some(10)));
+    assert_eq!(
+        order.iter().map(|k| k.lang.as_ref().map(Lang::as_str)).collect::<Vec<_>>(),
+        [Some("en"), None]
+    );
+    assert_eq!((&order[0].full, order[0].queries), (&order[1].full, order[1].queries));
 }

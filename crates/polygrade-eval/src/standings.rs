@@ -70,7 +70,8 @@ pub fn standings(scores: &[Vec<Option<f64>>]) -> Vec<Standing> {
             Standing {
                 mean: (values.len() == tasks && tasks > 0).then(|| mean(&values)),
                 mean_rank: (!own.is_empty()).then(|| mean(&own)),
-                borda: own.iter().map(|rank| scores.len() as f64 - rank).sum(),
+                // An empty sum of doubles is -0.
+                borda: own.iter().map(|rank| scores.len() as f64 - rank).fold(0.0, |sum, p| sum + p),
                 borda_rank: 0,
                 tasks: own.len(),
             }
@@ -253,6 +254,11 @@ mod tests {
         let s = standings(&some(&[&[1.0, 0.0], &[0.0, 1.0], &[-1.0, -1.0]]));
         assert_eq!(s.iter().map(|s| s.borda_rank).collect::<Vec<_>>(), [1, 1, 3]);
         assert!(standings(&[]).is_empty());
+        let none = &standings(&[vec![None], vec![Some(1.0)]])[0];
+        assert!(
+            none.borda.is_sign_positive() && none.borda == 0.0,
+            "a system without tasks has 0 points, not -0"
+        );
         assert_eq!(ranks(&[Some(f64::NAN), None, Some(0.0)]), [None, None, Some(1.0)]);
     }
 
