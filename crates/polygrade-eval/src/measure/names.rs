@@ -92,7 +92,12 @@ impl Measure {
         }
         let mut measures: Vec<Measure> = Vec::new();
         for name in names {
-            let what = || Error::Usage(format!("{name:?} is no metric, such as {}", Measure::EXAMPLES));
+            let what = || {
+                Error::Usage(format!(
+                    "{name:?} is no metric, such as {}; all are in docs/metrics.md",
+                    Measure::EXAMPLES
+                ))
+            };
             let measure = Measure::parse(name).ok_or_else(what)?;
             // Output goes by the name, so that is what must not come twice.
             if measures.iter().all(|m| m.to_string() != measure.to_string()) {

@@ -78,7 +78,7 @@ struct Measured {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let measures = measures(&args.metrics)?;
+    let measures = Measure::parse_all(&args.metrics, &Measure::defaults())?;
     if args.depth == Some(0) {
         return Err(Error::Usage("--depth must be 1 or more".into()));
     }
@@ -119,15 +119,6 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         });
     }
     ui.result(&all, |all| text(all, &measures, args.per_query))
-}
-
-/// The metrics asked for, or the usual ones.
-fn measures(names: &[String]) -> Result<Vec<Measure>> {
-    if names.is_empty() {
-        return Ok(Measure::defaults());
-    }
-    let unknown = |n: &str| Error::Usage(format!("{n:?} is no metric, such as {}", Measure::EXAMPLES));
-    names.iter().map(|n| Measure::parse(n).ok_or_else(|| unknown(n))).collect()
 }
 
 fn text(all: &[Measured], measures: &[Measure], per_query: bool) -> String {
