@@ -192,7 +192,7 @@ fn a_shrunken_collection_is_valid_and_keeps_judged_passages_and_order() {
     fails(
         &["shrink", str(&mini), "--runs", str(&a), "--pool", "mono:xx", "--out", str(&path("x"))],
         2,
-        &["no passages in xx", "--pool"],
+        &["no passages in xx", "pool mono:xx"],
     );
     let copy = path("copy.trec");
     fs::copy(&a, &copy).unwrap();

@@ -119,20 +119,10 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
 
 /// The metrics asked for, or the usual ones.
 fn measures(names: &[String], scenario: Option<&str>) -> Result<Vec<Measure>> {
-    if names.is_empty() {
-        // LAReQA reports mean average precision.
-        let first = scenario.map(|_| Measure::AveragePrecision(1.0));
-        return Ok(first.into_iter().chain(Measure::defaults()).collect());
-    }
-    let parse = |n: &String| {
-        Measure::parse(n).ok_or_else(|| {
-            Error::Usage(format!(
-                "{n:?} is no metric: nDCG@10, P@5, P(rel=2)@5, R@100, RR, AP, Success@1, Judged@10 and more, in \
-                 docs/metrics.md"
-            ))
-        })
-    };
-    names.iter().map(parse).collect()
+    // LAReQA reports mean average precision.
+    let first = scenario.map(|_| Measure::AveragePrecision(1.0));
+    let others = Measure::defaults().into_iter().filter(|m| Some(*m) != first);
+    Measure::parse_all(names, &first.into_iter().chain(others).collect::<Vec<_>>())
 }
 
 fn dedup(measures: &mut Vec<Measure>) {

@@ -104,7 +104,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let scores = score(&qrels, &run, &measures, &options);
         if missing > 0 && !args.complete {
             let name = path.display();
-            ui.note(&format!("{name}: lacks {missing} judged queries, left out; --complete counts them"));
+            ui.note(&format!("{name}: judged queries that it lacks and that are left out: {missing}; --complete counts them"));
         }
         let named = |values: &[f64]| scores.measures.iter().cloned().zip(values.iter().copied()).collect();
         let by_query = || scores.topics.iter().cloned().zip(scores.values.iter().map(|v| named(v))).collect();

@@ -67,6 +67,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         return Err(Error::Usage("--top must be 1 or more".into()));
     }
     let collection = Collection::load(&args.collection)?;
+    pool.check(&collection, &collection.langs())?;
     // A folder that cannot be written is said before the work.
     let writer = CollectionWriter::create(&args.out, collection.meta.grades.clone(), 20)?;
     let graded = collection.graded(split);
@@ -77,7 +78,6 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         return Err(Error::Usage(format!("{what}; see: polygrade profile {}", args.collection.display())));
     }
     let task = Task { collection: &collection, graded: &graded, queries: &queries, pool: &pool };
-    check(&task)?;
     let systems = systems(&args, &task, ui)?;
     let kept = task.keep(&systems, args.top, None);
     let order = task.compare(&systems, args.top, &measure);
@@ -96,23 +96,6 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         order,
     };
     ui.result(&value, text)
-}
-
-/// Whether every query has passages in its pool.
-fn check(task: &Task) -> Result<()> {
-    let held: BTreeSet<&Lang> = task.collection.passages.iter().map(|p| &p.lang).collect();
-    if let Some(lang) = task.pool.named().iter().find(|l| !held.contains(l)) {
-        return Err(Error::Usage(format!("the collection has no passages in {lang}: change --pool")));
-    }
-    let asked: BTreeSet<&Lang> =
-        task.queries.iter().map(|&q| &task.collection.queries[q as usize].lang).collect();
-    match asked.iter().find(|q| !held.iter().any(|p| task.pool.holds(q, p))) {
-        None => Ok(()),
-        Some(lang) => {
-            let what = format!("queries in {lang} have no passages in the pool {}", task.pool);
-            Err(Error::Usage(format!("{what}: change --pool")))
-        }
-    }
 }
 
 /// The systems of all run files, the pooled ones first.
