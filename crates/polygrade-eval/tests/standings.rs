@@ -209,8 +209,8 @@ fn hard_negative_pools_keep_what_they_promise() {
         };
         let order = task.compare(&systems, k, &Measure::Ndcg(Some(10)));
         assert_eq!(order.len(), 3, "two languages and their mean");
-        for s in 0..4 {
-            let small = kept(others[s]);
+        for (s, others) in others.iter().enumerate() {
+            let small = kept(others);
             let want = [None, Some(&small)].map(|small| [0, 1].map(|l| by_lang(l, s, small)));
             for (i, row) in order.iter().enumerate() {
                 for (got, want) in [row.full[s], row.small[s]].into_iter().zip(want) {
