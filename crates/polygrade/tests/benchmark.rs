@@ -182,8 +182,8 @@ fn a_shrunken_collection_is_valid_and_keeps_judged_passages_and_order() {
         rows.iter().map(|o| &o["lang"]).collect::<Vec<_>>(),
         ["en".into(), "sw".into(), Value::Null].iter().collect::<Vec<_>>()
     );
-    for s in 0..2 {
-        let full = |i: usize| rows[i]["full"][s].as_f64().unwrap();
+    for system in [0, 1] {
+        let full = |i: usize| rows[i]["full"][system].as_f64().unwrap();
         assert!((full(2) - (full(0) + full(1)) / 2.0).abs() < 1e-12);
     }
     fails(&args, 2, &["not empty"]);
