@@ -7,7 +7,7 @@ use polygrade_data::{At, Collection, Error, Index, Lang, Result, Split};
 use polygrade_eval::hard_negatives::{Kept, System, Task, measured};
 use polygrade_eval::{Measure, Pool};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
