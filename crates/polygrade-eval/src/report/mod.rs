@@ -1,6 +1,7 @@
 //! `report.html`: a model in its pools, the heat maps of query language × passage language, and language bias in
 //! numbers and sentences. `worst.html`: the queries that bias hits hardest, with what they got.
 
+pub mod folder;
 mod worst;
 
 use crate::bias::Bias;

@@ -5,17 +5,16 @@ mod text;
 use super::common::{ModelOptions, langs};
 use crate::ui::Ui;
 use polygrade_data::io::AtomicDir;
-use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split, io};
+use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_encoder::TextEncoder;
-use polygrade_eval::evaluation::{Settings, Values};
-use polygrade_eval::{Evaluation, Measure, Pool, PoolEvaluation, Rankings, bias, report, run as runs};
+use polygrade_eval::evaluation::Settings;
+use polygrade_eval::report::folder::{self, Folder};
+use polygrade_eval::{Evaluation, Measure, Pool, PoolEvaluation, Rankings, bias};
 use polygrade_index::{Order, TieOrder, rank_bm25};
 use polygrade_train::TokenizedCollection;
 use polygrade_train::evaluate::{Encoded, queries_in};
-use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -74,7 +73,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let split = Split::parse(&args.split)
         .ok_or_else(|| Error::Usage(format!("{:?} is no split: train, dev, test", args.split)))?;
-    let mut measures = measures(&args.metrics, args.scenario.as_deref())?;
+    let measures = measures(&args.metrics, args.scenario.as_deref())?;
     if args.depth == 0 || args.bias_k == 0 {
         return Err(Error::Usage("--depth and --bias-k must be 1 or more".into()));
     }
@@ -93,7 +92,6 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         let what = format!("no query in these languages is judged in {}", split.name());
         return Err(Error::Usage(format!("{what}; see: polygrade profile {}", args.collection.display())));
     }
-    dedup(&mut measures);
     let rankings = rank(&args, &collection, &graded, &queries, &pools, &measures)?;
     let settings = Settings { measures, depth: args.depth, k: args.bias_k, rel, level: 0.95 };
     let bar = ui.progress("measuring", pools.len() as u64);
@@ -104,12 +102,14 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let measured: Vec<PoolEvaluation> = each.collect();
     bar.finish_and_clear();
     if let Some(path) = &args.run {
-        write_run(path, &collection, &rankings[0], args.depth)?;
+        folder::write_run(path, &collection, &rankings[0], args.depth)?;
     }
     if let Some(dir) = out {
-        save_queries(dir.path(), &collection, &measured, &settings)?;
+        folder::write_queries(dir.path(), &collection, &measured, &settings.measures)?;
         let e = Evaluation::new(&args.model, &collection, split, &settings, measured, args.per_query);
-        save(dir.path(), &collection, &graded, &e, &rankings, &args)?;
+        let (depth, worst) = (args.depth, args.worst);
+        let all = Folder { collection: &collection, graded: &graded, rankings: &rankings, depth, worst };
+        folder::write(dir.path(), &e, &all)?;
         dir.commit()?;
         return ui.result(&e, |e| text::text(e, &args));
     }
@@ -123,11 +123,6 @@ fn measures(names: &[String], scenario: Option<&str>) -> Result<Vec<Measure>> {
     let first = scenario.map(|_| Measure::AveragePrecision(1.0));
     let others = Measure::defaults().into_iter().filter(|m| Some(*m) != first);
     Measure::parse_all(names, &first.into_iter().chain(others).collect::<Vec<_>>())
-}
-
-fn dedup(measures: &mut Vec<Measure>) {
-    let mut seen = BTreeSet::new();
-    measures.retain(|m| seen.insert(m.to_string()));
 }
 
 /// The pools asked for, each once, in order.
@@ -202,115 +197,4 @@ fn rank(
     let texts = TokenizedCollection::new(collection, encoder)?;
     let encoded = Encoded::new(encoder, collection, &texts, queries, pools, true);
     Ok(pools.iter().map(|pool| encoded.rank(queries, pool, depth(pool), Some(graded))).collect())
-}
-
-fn write_run(path: &Path, collection: &Collection, rankings: &Rankings, depth: usize) -> Result<()> {
-    let id = |p: u32| collection.passages[p as usize].id.as_str();
-    let rows = rankings.queries.iter().zip(&rankings.hits).map(|(&q, hits)| {
-        let ranking = hits.iter().take(depth).map(|h| (id(h.passage), h.score)).collect();
-        (collection.queries[q as usize].id.as_str(), ranking)
-    });
-    runs::write(path, "polygrade", rows)
-}
-
-/// The pools of an evaluation, as they are saved with it: enough to make them again, and to see that they are the same.
-#[derive(Serialize)]
-struct SavedPools<'a> {
-    collection: &'a str,
-    /// Of the collection's texts and judgments.
-    fingerprint: String,
-    split: Split,
-    pools: Vec<SavedPool<'a>>,
-}
-
-#[derive(Serialize)]
-struct SavedPool<'a> {
-    name: &'a Pool,
-    description: &'a str,
-    run: String,
-    queries: &'a BTreeMap<String, usize>,
-    passages: &'a BTreeMap<String, BTreeMap<String, usize>>,
-}
-
-fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(e.to_string()))
-}
-
-/// Everything in the folder of `--out` but the values of queries.
-fn save(
-    dir: &Path,
-    collection: &Collection,
-    graded: &Graded,
-    e: &Evaluation,
-    rankings: &[Rankings],
-    args: &Args,
-) -> Result<()> {
-    io::write(&dir.join("evaluation.json"), &json(e)?)?;
-    let run = |p: &PoolEvaluation| format!("runs/{}.trec", p.pool.file_name());
-    let pools = e.pools.iter().map(|p| SavedPool {
-        name: &p.pool,
-        description: &p.description,
-        run: run(p),
-        queries: &p.queries_by_lang,
-        passages: &p.passages,
-    });
-    let saved = SavedPools {
-        collection: &e.collection,
-        fingerprint: format!("{:016x}", collection.fingerprint()),
-        split: e.split,
-        pools: pools.collect(),
-    };
-    io::write(&dir.join("pools.json"), &json(&saved)?)?;
-    for (pool, rankings) in e.pools.iter().zip(rankings) {
-        write_run(&dir.join(run(pool)), collection, rankings, args.depth)?;
-    }
-    let biased: Vec<(&Pool, &Rankings)> =
-        e.pools.iter().zip(rankings).filter(|(p, _)| p.bias.is_some()).map(|(p, r)| (&p.pool, r)).collect();
-    let has_worst = !biased.is_empty() && args.worst > 0;
-    if has_worst {
-        let rel = e.pools.iter().find_map(|p| p.bias.as_ref()).map_or(1.0, |b| b.rel);
-        let page = report::worst(
-            &format!("{} on {}", e.model, e.collection),
-            collection,
-            graded,
-            &biased,
-            rel,
-            args.worst,
-        );
-        io::write(&dir.join("worst.html"), page.as_bytes())?;
-    }
-    io::write(&dir.join("report.html"), report::html(e, has_worst).as_bytes())
-}
-
-/// `queries/POOL.tsv`: one line a query, one column a measure; empty where it is undefined.
-fn save_queries(
-    dir: &Path,
-    collection: &Collection,
-    pools: &[PoolEvaluation],
-    settings: &Settings,
-) -> Result<()> {
-    let langs: BTreeMap<&str, &Lang> = collection.queries.iter().map(|q| (q.id.as_str(), &q.lang)).collect();
-    for pool in pools {
-        let none = Values::new();
-        let columns: Vec<String> = settings.measures.iter().map(Measure::to_string).collect();
-        let biased: Vec<&String> = pool.bias.iter().flat_map(|b| b.mean.keys()).collect();
-        let mut out = String::from("query\tlang");
-        columns.iter().chain(biased.iter().copied()).for_each(|c| {
-            let _ = write!(out, "\t{c}");
-        });
-        for (query, values) in &pool.by_query {
-            let bias = pool.bias.as_ref().and_then(|b| b.by_query.get(query)).unwrap_or(&none);
-            let _ = write!(out, "\n{query}\t{}", langs.get(query.as_str()).map_or("und", |l| l.as_str()));
-            let cells = columns.iter().map(|c| values.get(c)).chain(biased.iter().map(|c| bias.get(*c)));
-            for cell in cells {
-                out.push('\t');
-                if let Some(v) = cell {
-                    let _ = write!(out, "{v}");
-                }
-            }
-        }
-        out.push('\n');
-        io::write(&dir.join(format!("queries/{}.tsv", pool.pool.file_name())), out.as_bytes())?;
-    }
-    Ok(())
 }
