@@ -92,6 +92,13 @@ pub fn paired(a: &[Vec<f64>], b: &[Vec<f64>], level: f64) -> Interval {
     mean(&differences, level)
 }
 
+/// Shares 1 out equally among the places of the highest values.
+pub(crate) fn share_best(values: &[f64], shares: &mut [f64]) {
+    let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let ties = values.iter().filter(|v| **v == best).count() as f64;
+    shares.iter_mut().zip(values).filter(|(_, v)| **v == best).for_each(|(s, _)| *s += 1.0 / ties);
+}
+
 /// For each system the share of resamples in which it is the best: how sure one may be that it is. Ties are
 /// shared out equally. `systems[system][seed][query]`.
 pub fn best_share(systems: &[&[Vec<f64>]]) -> Vec<f64> {
@@ -103,9 +110,7 @@ pub fn best_share(systems: &[&[Vec<f64>]]) -> Vec<f64> {
     let mut means = Vec::new();
     for r in 0..RESAMPLES {
         resample(systems, r, &mut means);
-        let best = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let ties = means.iter().filter(|m| **m == best).count() as f64;
-        shares.iter_mut().zip(&means).filter(|(_, m)| **m == best).for_each(|(s, _)| *s += 1.0 / ties);
+        share_best(&means, &mut shares);
     }
     shares.iter_mut().for_each(|s| *s /= RESAMPLES as f64);
     shares

@@ -15,7 +15,7 @@
 //! Borda points and ranks are mteb's (`_get_borda_rank`): a missing task brings no points, while the number of systems
 //! stays that of all.
 
-use crate::bootstrap::Interval;
+use crate::bootstrap::{Interval, percentiles, share_best};
 use polygrade_nn::rng::CounterRng;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -159,33 +159,22 @@ pub fn stability(tasks: &[TaskQueries], resamples: usize, level: f64) -> Vec<Sta
             standings.iter().map(|s| (s.mean.unwrap_or(0.0), s.borda)).unzip()
         })
         .collect();
-    let mut out: Vec<Stability> = (0..systems)
+    let (mut by_mean, mut by_borda) = (vec![0.0; systems], vec![0.0; systems]);
+    for (means, borda) in &draws {
+        share_best(means, &mut by_mean);
+        share_best(borda, &mut by_borda);
+    }
+    (0..systems)
         .map(|s| {
             let mut means: Vec<f64> = draws.iter().map(|(m, _)| m[s]).collect();
             means.sort_by(f64::total_cmp);
-            let at = |p: f64| means[((p * resamples as f64) as usize).min(resamples - 1)];
-            let tail = (1.0 - level) / 2.0;
+            let (low, high) = percentiles(&means, level);
             let own: Vec<f64> = whole.iter().map(|t| t[s]).collect();
-            let mean = Interval { mean: mean(&own), low: at(tail), high: at(1.0 - tail) };
-            Stability { mean, first_by_mean: 0.0, first_by_borda: 0.0 }
+            let mean = Interval { mean: mean(&own), low, high };
+            let share = |of: &[f64]| of[s] / resamples as f64;
+            Stability { mean, first_by_mean: share(&by_mean), first_by_borda: share(&by_borda) }
         })
-        .collect();
-    for (means, borda) in &draws {
-        share(means, |s, part| out[s].first_by_mean += part);
-        share(borda, |s, part| out[s].first_by_borda += part);
-    }
-    for s in &mut out {
-        s.first_by_mean /= resamples as f64;
-        s.first_by_borda /= resamples as f64;
-    }
-    out
-}
-
-/// Shares 1 out among the highest values.
-fn share(values: &[f64], mut add: impl FnMut(usize, f64)) {
-    let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let first: Vec<usize> = (0..values.len()).filter(|&i| values[i] == best).collect();
-    first.iter().for_each(|&i| add(i, 1.0 / first.len() as f64));
+        .collect()
 }
 
 /// How many groups and subsets a task has.
