@@ -134,8 +134,9 @@ fn compare(plan: &Plan, lang: Option<Lang>, values: &[Values]) -> Comparison {
     // Of equal means, rounding aside, the lower threshold comes first: it leaves more positives.
     let rounded = |i: usize| (means[i].mean * 1e9).round();
     let lowest = |i: usize| match plan.grid[i] {
-        Policy::Threshold(t) => t,
+        Policy::Threshold(t) | Policy::Soft(t) => t,
         Policy::Band { hi, .. } => hi,
+        Policy::AllThresholds | Policy::Graded => 0.0,
     };
     order.sort_by(|a, b| {
         rounded(*b).total_cmp(&rounded(*a)).then(lowest(*a).total_cmp(&lowest(*b))).then(a.cmp(b))

@@ -8,7 +8,7 @@
 //! across languages they meet passages of one drawn language. Passages in another language than the positive
 //! are negatives that the language alone gives away, and teach little.
 
-use crate::labels::{Label, LabelPolicies};
+use crate::labels::{Label, LabelPolicies, Policy};
 use crate::loss::Role;
 use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_nn::rng::CounterRng;
@@ -52,6 +52,7 @@ impl Scenario {
 struct Variant {
     /// The language's place among those of the examples.
     lang: usize,
+    policy: Policy,
     positives: Vec<Index>,
     negatives: Vec<Index>,
 }
@@ -63,8 +64,16 @@ struct Example {
     /// The language of the query.
     lang: usize,
     variants: Vec<Variant>,
-    /// Texts that are no negatives of the query, sorted: see [`Examples::text_of`].
-    excluded: Vec<u32>,
+    /// Judged texts, sorted: see [`Examples::text_of`].
+    judged: Vec<Judged>,
+}
+
+/// A judged text of a query; of several passages with this text, the highest grade and label.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Judged {
+    text: u32,
+    grade: f32,
+    label: Label,
 }
 
 /// The training examples of a split.
@@ -76,6 +85,7 @@ pub struct Examples {
     /// Queries of the scenario that have no positive under the policy, and so are not trained on.
     pub without_positive: usize,
     scenario: Scenario,
+    max_grade: f32,
     /// Queries of each language, those without a positive included.
     queries_by_lang: Vec<usize>,
 }
@@ -89,6 +99,10 @@ pub struct Batch {
     pub passages: Vec<Index>,
     /// Queries × candidates.
     pub roles: Vec<Role>,
+    /// The grade of each judged pair, NaN where it is not judged; queries × candidates.
+    pub grades: Vec<f32>,
+    /// The policy of each query.
+    pub policies: Vec<Policy>,
 }
 
 /// How many passages each query brings to a batch.
@@ -118,27 +132,37 @@ impl Examples {
                 *texts.entry((&p.lang, p.full_text())).or_insert(next)
             })
             .collect::<Vec<u32>>();
-        let queries_by_lang = vec![0; langs.len()];
-        let mut out =
-            Examples { examples: Vec::new(), text_of, without_positive: 0, scenario, queries_by_lang };
+        let (queries_by_lang, max_grade) = (vec![0; langs.len()], collection.meta.grades.max);
+        let mut out = Examples {
+            examples: Vec::new(),
+            text_of,
+            without_positive: 0,
+            scenario,
+            max_grade,
+            queries_by_lang,
+        };
         for &query in graded.queries() {
             let lang = &collection.queries[query as usize].lang;
             let place = |lang: &Lang| langs.iter().position(|l| l == lang);
             let Some(query_lang) = place(lang) else { continue };
             let mut variants: Vec<Variant> = Vec::new();
-            let mut excluded = Vec::new();
+            let mut judged = Vec::new();
             for (passage, grade) in graded.judged(query) {
                 let passage_lang = &collection.passages[passage as usize].lang;
-                let label = policies.of(scenario, lang, passage_lang).label(grade);
-                if label != Label::Negative {
-                    excluded.push(out.text_of[passage as usize]);
-                }
+                let policy = policies.of(scenario, lang, passage_lang);
+                let label = policy.label(grade);
+                judged.push(Judged { text: out.text_of[passage as usize], grade, label });
                 let Some(lang_place) = place(passage_lang).filter(|_| scenario.pairs(lang, passage_lang))
                 else {
                     continue;
                 };
                 let at = variants.iter().position(|v| v.lang == lang_place).unwrap_or_else(|| {
-                    variants.push(Variant { lang: lang_place, positives: Vec::new(), negatives: Vec::new() });
+                    variants.push(Variant {
+                        lang: lang_place,
+                        policy,
+                        positives: Vec::new(),
+                        negatives: Vec::new(),
+                    });
                     variants.len() - 1
                 });
                 match label {
@@ -156,9 +180,16 @@ impl Examples {
                 out.without_positive += 1;
                 continue;
             }
-            excluded.sort_unstable();
-            excluded.dedup();
-            out.examples.push(Example { query, lang: query_lang, variants, excluded });
+            judged.sort_by_key(|j| j.text);
+            judged.dedup_by(|next, kept| {
+                let same = next.text == kept.text;
+                if same {
+                    kept.grade = kept.grade.max(next.grade);
+                    kept.label = kept.label.max(next.label);
+                }
+                same
+            });
+            out.examples.push(Example { query, lang: query_lang, variants, judged });
         }
         out
     }
@@ -173,6 +204,11 @@ impl Examples {
         self.examples.is_empty()
     }
 
+    /// The highest grade of the scale.
+    pub fn max_grade(&self) -> f32 {
+        self.max_grade
+    }
+
     /// The number of a passage's text, shared by passages of the same text and language.
     pub fn text_of(&self, passage: Index) -> u32 {
         self.text_of[passage as usize]
@@ -185,10 +221,15 @@ impl Examples {
         for e in &self.examples {
             add(u64::from(e.query));
             for v in &e.variants {
+                v.policy.to_string().bytes().for_each(|b| add(u64::from(b)));
                 [v.lang, v.positives.len(), v.negatives.len()].into_iter().for_each(|n| add(n as u64));
                 v.positives.iter().chain(&v.negatives).for_each(|p| add(u64::from(*p)));
             }
-            e.excluded.iter().for_each(|t| add(u64::from(*t)));
+            e.judged.iter().for_each(|j| {
+                [u64::from(j.text), u64::from(j.grade.to_bits()), j.label as u64]
+                    .into_iter()
+                    .for_each(&mut add);
+            });
         }
     }
 
@@ -229,6 +270,7 @@ impl Examples {
     pub fn batch(&self, which: &[u32], per_query: PerQuery, rng: &CounterRng, out: &mut Batch) {
         out.queries.clear();
         out.passages.clear();
+        out.policies.clear();
         let target = rng.below(0, self.queries_by_lang.len().max(1));
         let mut column: FxHashMap<u32, u32> = FxHashMap::default();
         let mut own: Vec<(usize, u32)> = Vec::new();
@@ -238,6 +280,7 @@ impl Examples {
             out.queries.push(example.query);
             let drawn = || &example.variants[rng.below(0, example.variants.len())];
             let variant = example.variants.iter().find(|v| v.lang == target).unwrap_or_else(drawn);
+            out.policies.push(variant.policy);
             let picked = [
                 (draw(&variant.positives, per_query.positives, &rng.fork(1)), true),
                 (draw(&variant.negatives, per_query.negatives, &rng.fork(2)), false),
@@ -257,12 +300,17 @@ impl Examples {
         }
         let cols = out.passages.len();
         out.roles.clear();
+        out.grades.clear();
         for &at in which {
-            let excluded = &self.examples[at as usize].excluded;
-            out.roles.extend(out.passages.iter().map(|&p| match excluded.binary_search(&self.text_of(p)) {
-                Ok(_) => Role::Ignored,
-                Err(_) => Role::Negative,
-            }));
+            let judged = &self.examples[at as usize].judged;
+            for &p in &out.passages {
+                let found = judged.binary_search_by_key(&self.text_of(p), |j| j.text).ok().map(|i| judged[i]);
+                out.grades.push(found.map_or(f32::NAN, |j| j.grade));
+                out.roles.push(match found {
+                    Some(j) if j.label != Label::Negative => Role::Ignored,
+                    _ => Role::Negative,
+                });
+            }
         }
         for (row, slot) in own {
             out.roles[row * cols + slot as usize] = Role::Positive;

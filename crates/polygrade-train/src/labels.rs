@@ -1,8 +1,9 @@
 //! Label policies: what makes a grade a positive or a negative.
 //!
-//! A policy is a threshold τ (grades ≥ τ are positives, the others negatives) or a band (lo, hi) (grades ≥ hi
-//! are positives, grades ≤ lo negatives, what lies between is left out). Every grade has exactly one label,
-//! and a higher grade never has a lower one. [`LabelPolicies`] holds one for all, or others for single pairs
+//! A policy is a threshold τ (grades ≥ τ are positives, the others negatives), a band (lo, hi) (grades ≥ hi
+//! are positives, grades ≤ lo negatives, what lies between is left out), a threshold whose positives count by
+//! their grade, all thresholds at once, or the grades themselves, for losses that take them. Every grade has
+//! exactly one label, and a higher grade never has a lower one. [`LabelPolicies`] holds one for all, or others for single pairs
 //! of languages; its file is TOML:
 //!
 //! ```toml
@@ -44,23 +45,41 @@ pub enum Policy {
         /// Lowest positive grade.
         hi: f32,
     },
+    /// A threshold whose positives count by their share of the highest grade.
+    Soft(f32),
+    /// The mean of InfoNCE under every threshold, with weights of [`crate::Settings`].
+    AllThresholds,
+    /// The grades themselves, for graded losses. As a label, every grade above 0 is a positive.
+    Graded,
 }
 
 impl Policy {
     /// The label of a grade.
     pub fn label(&self, grade: f32) -> Label {
         match *self {
-            Policy::Threshold(t) if grade >= t => Label::Positive,
-            Policy::Threshold(_) => Label::Negative,
+            Policy::Threshold(t) | Policy::Soft(t) if grade >= t => Label::Positive,
+            Policy::AllThresholds | Policy::Graded if grade > 0.0 => Label::Positive,
+            Policy::Threshold(_) | Policy::Soft(_) | Policy::AllThresholds | Policy::Graded => {
+                Label::Negative
+            }
             Policy::Band { hi, .. } if grade >= hi => Label::Positive,
             Policy::Band { lo, .. } if grade <= lo => Label::Negative,
             Policy::Band { .. } => Label::Dropped,
         }
     }
 
-    /// Parses a threshold (`2`, `2.5`) or a band (`0:2`).
+    /// Parses a threshold (`2`, `2.5`), a band (`0:2`), `soft:2`, `all` or `graded`.
     pub fn parse(text: &str) -> Option<Policy> {
         let number = |t: &str| t.trim().parse::<f32>().ok().filter(|x| x.is_finite());
+        match text.trim() {
+            "all" => return Some(Policy::AllThresholds),
+            "graded" => return Some(Policy::Graded),
+            text => {
+                if let Some(threshold) = text.strip_prefix("soft:") {
+                    return number(threshold).map(Policy::Soft);
+                }
+            }
+        }
         match text.split_once(':') {
             None => number(text).map(Policy::Threshold),
             Some((lo, hi)) => match (number(lo)?, number(hi)?) {
@@ -76,6 +95,9 @@ impl fmt::Display for Policy {
         match self {
             Policy::Threshold(t) => write!(f, "{t}"),
             Policy::Band { lo, hi } => write!(f, "{lo}:{hi}"),
+            Policy::Soft(t) => write!(f, "soft:{t}"),
+            Policy::AllThresholds => f.write_str("all"),
+            Policy::Graded => f.write_str("graded"),
         }
     }
 }
@@ -89,8 +111,11 @@ impl Serialize for Policy {
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let fault =
-            || serde::de::Error::custom(format!("{text:?} is neither a threshold (2) nor a band (0:2)"));
+        let fault = || {
+            serde::de::Error::custom(format!(
+                "{text:?} is no policy: a threshold (2), a band (0:2), soft:2, all, graded"
+            ))
+        };
         Policy::parse(&text).ok_or_else(fault)
     }
 }

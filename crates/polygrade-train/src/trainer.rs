@@ -5,12 +5,11 @@
 
 use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
-use crate::loss::info_nce;
+use crate::loss::{Loss, Objective, Targets, Value};
 use polygrade_data::{At, Error, Result};
 use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
-use polygrade_nn::kernels::{Transpose, matmul};
 use polygrade_nn::optim::{AdamW, Decay, Schedule};
 use polygrade_nn::rng::CounterRng;
 use std::path::Path;
@@ -20,8 +19,12 @@ use xxhash_rust::xxh3::Xxh3;
 /// `collections/mini`; see docs/results.md.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// What is minimised.
+    pub loss: Loss,
     /// Passes over the queries.
     pub epochs: usize,
+    /// Steps in all, in place of those that the epochs make.
+    pub steps: Option<u64>,
     /// Queries in a batch.
     pub batch: usize,
     /// Passages that each query brings.
@@ -49,7 +52,9 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            loss: Loss::InfoNce,
             epochs: 15,
+            steps: None,
             batch: 32,
             per_query: PerQuery { positives: 4, negatives: 8 },
             temperature: 0.1,
@@ -123,10 +128,10 @@ pub struct Trainer<'a> {
     epoch: Option<(u64, Vec<Vec<u32>>)>,
     batch: Batch,
     bags: Bags,
-    threads: bool,
     /// Batches of a step, and in all.
     accumulate: u64,
     batches: u64,
+    objective: Objective,
     buffers: Buffers,
     /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
     identity: String,
@@ -139,8 +144,6 @@ pub const TRAINING_VERSION: u32 = 2;
 struct Buffers {
     queries: Matrix,
     passages: Matrix,
-    scores: Matrix,
-    grad_scores: Matrix,
     grad_queries: Matrix,
     grad_passages: Matrix,
     grad: Matrix,
@@ -160,7 +163,10 @@ impl<'a> Trainer<'a> {
             (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
             _ => 1,
         };
-        let batches = (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64;
+        let batches = match settings.steps {
+            Some(steps) => steps * accumulate,
+            None => (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64,
+        };
         let total = batches.div_ceil(accumulate);
         let warmup = (total as f32 * settings.warmup) as u64;
         // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
@@ -181,6 +187,7 @@ impl<'a> Trainer<'a> {
         let schedule = Schedule { peak: 1.0, warmup, total, decay: settings.decay };
         Ok(Trainer {
             identity,
+            objective: Objective::new(&settings, examples.max_grade(), threads)?,
             learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
             examples,
             texts,
@@ -190,7 +197,6 @@ impl<'a> Trainer<'a> {
             epoch: None,
             batch: Batch::default(),
             bags: Bags::new(),
-            threads,
             accumulate,
             batches,
             buffers: Buffers::default(),
@@ -253,6 +259,7 @@ impl<'a> Trainer<'a> {
         }
         if pairs > 0 {
             let factor = self.schedule.rate(self.step);
+            self.objective.step(&self.settings.adam, self.settings.rate * factor, self.step);
             self.learner.step(&StepSettings {
                 adam: self.settings.adam,
                 rate: self.settings.rate * factor,
@@ -284,21 +291,17 @@ impl<'a> Trainer<'a> {
         let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
         copy(&vectors.data[..split], cols, &mut b.queries);
         copy(&vectors.data[split..], cols, &mut b.passages);
-        matmul(&b.queries, &b.passages, Transpose::Right, self.threads, &mut b.scores);
-        let (loss, pairs) =
-            info_nce(&b.scores, &self.batch.roles, self.settings.temperature, &mut b.grad_scores);
-        if parts > 1 {
-            let share = 1.0 / parts as f32;
-            b.grad_scores.data.iter_mut().for_each(|g| *g *= share);
-        }
-        matmul(&b.grad_scores, &b.passages, Transpose::None, self.threads, &mut b.grad_queries);
-        matmul(&b.grad_scores, &b.queries, Transpose::Left, self.threads, &mut b.grad_passages);
+        let targets =
+            Targets { roles: &self.batch.roles, grades: &self.batch.grades, policies: &self.batch.policies };
+        let grads = (&mut b.grad_queries, &mut b.grad_passages);
+        let share = 1.0 / parts as f32;
+        let Value { loss, terms } = self.objective.value(&b.queries, &b.passages, &targets, share, grads);
         b.grad.cols = cols;
         b.grad.data.clear();
         b.grad.data.extend_from_slice(&b.grad_queries.data);
         b.grad.data.extend_from_slice(&b.grad_passages.data);
         self.learner.backward(&self.bags, &mut b.grad);
-        (loss, pairs)
+        (loss, terms)
     }
 
     fn next_queries(&mut self, number: u64, rng: &CounterRng) -> Vec<u32> {
@@ -315,23 +318,39 @@ impl<'a> Trainer<'a> {
 
     /// Writes a checkpoint, atomically.
     pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
-        self.learner.save_state(path, &[("step", self.step.to_string()), ("run", self.identity.clone())])
+        // The bits of the loss's own parameters, which are few.
+        let objective: Vec<String> =
+            self.objective.state().iter().map(|x| format!("{:08x}", x.to_bits())).collect();
+        let notes = [
+            ("step", self.step.to_string()),
+            ("run", self.identity.clone()),
+            ("objective", objective.join(" ")),
+        ];
+        self.learner.save_state(path, &notes)
     }
 
     /// Goes on from a checkpoint of the same run; one of another run is refused.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let own = self.identity.clone();
-        self.step = self.learner.load_state(path, |note| {
+        let (step, objective) = self.learner.load_state(path, |note| {
+            let bits = |text: &str| u32::from_str_radix(text, 16).ok().map(f32::from_bits);
+            let objective: Option<Vec<f32>> =
+                note("objective").and_then(|o| o.split_whitespace().map(bits).collect());
             let (step, run) = (note("step").and_then(|s| s.parse().ok()), note("run"));
-            match (step, run) {
-                (Some(step), Some(run)) if run == own => Ok(step),
-                (_, run) => {
+            match (step, objective, run) {
+                (Some(step), Some(objective), Some(run)) if run == own => Ok((step, objective)),
+                (_, _, run) => {
                     let run = run.unwrap_or_else(|| "no known run".into());
                     let what = format!("belongs to another run\n    there: {run}\n    here:  {own}");
                     Err(Error::input(At::file(path), what, "use the same settings, or another --out"))
                 }
             }
         })?;
+        if !self.objective.load_state(&objective) {
+            let what = "holds no state of this loss";
+            return Err(Error::input(At::file(path), what, "remove the checkpoint to start again"));
+        }
+        self.step = step;
         Ok(())
     }
 }

@@ -137,10 +137,13 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
     })
 }
 
-fn order(policy: &Policy) -> (bool, f32, f32) {
+fn order(policy: &Policy) -> (u8, f32, f32) {
     match *policy {
-        Policy::Threshold(t) => (false, t, t),
-        Policy::Band { lo, hi } => (true, hi, lo),
+        Policy::Threshold(t) => (0, t, t),
+        Policy::Band { lo, hi } => (1, hi, lo),
+        Policy::Soft(t) => (2, t, t),
+        Policy::AllThresholds => (3, 0.0, 0.0),
+        Policy::Graded => (4, 0.0, 0.0),
     }
 }
 

@@ -1,5 +1,3 @@
-//! Losses over a batch's similarities.
-//!
 //! InfoNCE under a label policy (van den Oord et al. 2018): for each query q and each of its positives d⁺,
 //!
 //! −log exp(s(q,d⁺)/T) / (exp(s(q,d⁺)/T) + Σ_{d∈N} exp(s(q,d)/T)),
@@ -7,18 +5,8 @@
 //! averaged over all (q, d⁺) of the batch. N holds the negatives of q and never another of its positives:
 //! several positives are separate terms. What each candidate is to each query comes as a table of [`Role`]s.
 
+use super::Role;
 use polygrade_nn::Matrix;
-
-/// What a candidate passage of the batch is to a query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Drawn near.
-    Positive,
-    /// Pushed away.
-    Negative,
-    /// Not looked at.
-    Ignored,
-}
 
 /// Writes ∂L/∂s to `grad` and returns the loss and its number of terms. `scores` and `roles` are queries ×
 /// candidates. A query without a positive adds nothing; nor does a batch without one.
