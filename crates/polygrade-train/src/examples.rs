@@ -221,7 +221,10 @@ impl Examples {
         for e in &self.examples {
             add(u64::from(e.query));
             for v in &e.variants {
-                v.policy.to_string().bytes().for_each(|b| add(u64::from(b)));
+                // Of a threshold or a band the labels say all; two that label alike train alike.
+                if !matches!(v.policy, Policy::Threshold(_) | Policy::Band { .. }) {
+                    v.policy.to_string().bytes().for_each(|b| add(u64::from(b)));
+                }
                 [v.lang, v.positives.len(), v.negatives.len()].into_iter().for_each(|n| add(n as u64));
                 v.positives.iter().chain(&v.negatives).for_each(|p| add(u64::from(*p)));
             }
@@ -231,6 +234,13 @@ impl Examples {
                     .for_each(&mut add);
             });
         }
+    }
+
+    /// Pairs of query and positive in an epoch; a query that meets several languages meets one of them at a time.
+    pub fn pairs_per_epoch(&self, per_query: PerQuery) -> f64 {
+        let of = |v: &Variant| v.positives.len().min(per_query.positives) as f64;
+        let mean = |e: &Example| e.variants.iter().map(of).sum::<f64>() / e.variants.len() as f64;
+        self.examples.iter().map(mean).sum()
     }
 
     /// Steps in an epoch. They follow from the scenario's queries alone, not from how many of them the policy

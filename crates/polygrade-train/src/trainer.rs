@@ -125,6 +125,7 @@ pub struct Trainer<'a> {
     settings: Settings,
     schedule: Schedule,
     step: u64,
+    tokens: u64,
     epoch: Option<(u64, Vec<Vec<u32>>)>,
     batch: Batch,
     bags: Bags,
@@ -194,6 +195,7 @@ impl<'a> Trainer<'a> {
             settings,
             schedule,
             step: 0,
+            tokens: 0,
             epoch: None,
             batch: Batch::default(),
             bags: Bags::new(),
@@ -216,6 +218,11 @@ impl<'a> Trainer<'a> {
     /// Steps done.
     pub fn done(&self) -> u64 {
         self.step
+    }
+
+    /// Tokens trained on so far, those of queries and of passages.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
     }
 
     /// The encoder as trained so far.
@@ -286,6 +293,7 @@ impl<'a> Trainer<'a> {
         if self.batch.queries.is_empty() {
             return (0.0, 0);
         }
+        self.tokens += self.bags.tokens.len() as u64;
         let b = &mut self.buffers;
         let vectors = self.learner.forward(&self.bags, number + 1);
         let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
@@ -323,6 +331,7 @@ impl<'a> Trainer<'a> {
             self.objective.state().iter().map(|x| format!("{:08x}", x.to_bits())).collect();
         let notes = [
             ("step", self.step.to_string()),
+            ("tokens", self.tokens.to_string()),
             ("run", self.identity.clone()),
             ("objective", objective.join(" ")),
         ];
@@ -332,13 +341,16 @@ impl<'a> Trainer<'a> {
     /// Goes on from a checkpoint of the same run; one of another run is refused.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let own = self.identity.clone();
-        let (step, objective) = self.learner.load_state(path, |note| {
+        let (step, tokens, objective) = self.learner.load_state(path, |note| {
             let bits = |text: &str| u32::from_str_radix(text, 16).ok().map(f32::from_bits);
             let objective: Option<Vec<f32>> =
                 note("objective").and_then(|o| o.split_whitespace().map(bits).collect());
-            let (step, run) = (note("step").and_then(|s| s.parse().ok()), note("run"));
+            let number = |key| note(key).and_then(|n| n.parse().ok());
+            let (step, run) = (number("step").zip(number("tokens")), note("run"));
             match (step, objective, run) {
-                (Some(step), Some(objective), Some(run)) if run == own => Ok((step, objective)),
+                (Some((step, tokens)), Some(objective), Some(run)) if run == own => {
+                    Ok((step, tokens, objective))
+                }
                 (_, _, run) => {
                     let run = run.unwrap_or_else(|| "no known run".into());
                     let what = format!("belongs to another run\n    there: {run}\n    here:  {own}");
@@ -350,7 +362,7 @@ impl<'a> Trainer<'a> {
             let what = "holds no state of this loss";
             return Err(Error::input(At::file(path), what, "remove the checkpoint to start again"));
         }
-        self.step = step;
+        (self.step, self.tokens) = (step, tokens);
         Ok(())
     }
 }

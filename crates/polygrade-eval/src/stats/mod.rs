@@ -14,6 +14,7 @@
 //! | [`effect`] | effect sizes, wins and losses |
 //! | [`correction`] | Bonferroni, Holm, Benjamini and Hochberg |
 //! | [`tukey`] | randomised Tukey HSD over many systems |
+//! | [`contrast`] | the difference of two ways of training, over queries and seeds |
 //! | [`power`] | topics needed, smallest difference to be seen |
 //!
 //! [`crate::compare`] puts them together. Smucker, Allan and Carterette (CIKM 2007) and Urbano, Lima and
@@ -37,6 +38,7 @@
 //! assert!(interval.low > 0.0 && interval.high < 0.12);
 //! ```
 
+pub mod contrast;
 pub mod correction;
 pub mod effect;
 pub mod power;

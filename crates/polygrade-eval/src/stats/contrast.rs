@@ -1,0 +1,162 @@
+//! The paired difference of two ways of training, over queries and seeds.
+//!
+//! Two things are drawn at random: which queries one measures on, and which random start (and order of batches) a
+//! model has. With d\[s\]\[q\] the difference at seed s and query q, its mean has the variance
+//!
+//! σ²_query / n + σ²_seed / S,
+//!
+//! where σ²_query is that of the queries' means over seeds and σ²_seed that of the seeds' means over queries. What
+//! both share (chance in single cells, over nS) is counted twice, which errs on the careful side. Degrees of
+//! freedom are Welch's and Satterthwaite's (1946), for a Student t test and interval. Three seeds say little of
+//! σ²_seed, so several comparisons that train alike may pool it: see [`Contrast::of`].
+
+use super::special::{t_critical, t_two_tails};
+use crate::bootstrap::Interval;
+
+/// A paired difference with its uncertainty.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contrast {
+    /// The mean difference.
+    pub mean: f64,
+    /// Its standard error.
+    pub se: f64,
+    /// Degrees of freedom; infinite where nothing varies.
+    pub df: f64,
+}
+
+/// A variance between seeds, with the degrees of freedom that it was found with.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SeedVariance {
+    /// Variance of one seed's mean difference.
+    pub variance: f64,
+    /// Degrees of freedom; 0 where it is not known.
+    pub df: f64,
+}
+
+impl SeedVariance {
+    /// That of one pair of systems; `a[seed][query]`. Unknown with one seed.
+    pub fn of(a: &[Vec<f64>], b: &[Vec<f64>]) -> SeedVariance {
+        let means: Vec<f64> = a.iter().zip(b).map(|(a, b)| mean_difference(a, b)).collect();
+        match means.len() {
+            0 | 1 => SeedVariance::default(),
+            n => SeedVariance { variance: variance(&means), df: (n - 1) as f64 },
+        }
+    }
+
+    /// Pooled over several pairs that train alike. `systems` is the number of systems that the pairs are made of:
+    /// pairs of the same systems are not independent, and count as `systems` − 1.
+    pub fn pooled(of: &[SeedVariance], systems: usize) -> SeedVariance {
+        let known: Vec<&SeedVariance> = of.iter().filter(|v| v.df > 0.0).collect();
+        let Some(first) = known.first() else { return SeedVariance::default() };
+        let mean = known.iter().map(|v| v.variance).sum::<f64>() / known.len() as f64;
+        let independent = systems.saturating_sub(1).clamp(1, known.len()) as f64;
+        SeedVariance { variance: mean, df: first.df * independent }
+    }
+}
+
+impl Contrast {
+    /// Of `a` minus `b`, values by seed and query (`a[seed][query]`, the same seeds and queries in both). Where
+    /// `seeds` knows the variance between seeds it is taken in place of the pair's own.
+    pub fn of(a: &[Vec<f64>], b: &[Vec<f64>], seeds: Option<SeedVariance>) -> Contrast {
+        let (count, n) = (a.len().min(b.len()), a.first().map_or(0, Vec::len));
+        if count == 0 || n == 0 {
+            return Contrast { mean: 0.0, se: f64::INFINITY, df: 1.0 };
+        }
+        let by_query: Vec<f64> = (0..n)
+            .map(|q| a.iter().zip(b).map(|(a, b)| a[q] - b[q]).sum::<f64>() / count as f64)
+            .collect();
+        let mean = by_query.iter().sum::<f64>() / n as f64;
+        let (query, query_df) = match n {
+            1 => (f64::INFINITY, 1.0),
+            n => (variance(&by_query) / n as f64, (n - 1) as f64),
+        };
+        let seeds = seeds.filter(|s| s.df > 0.0).unwrap_or_else(|| SeedVariance::of(a, b));
+        let seed = seeds.variance / count as f64;
+        let total = query + seed;
+        // Equal values everywhere: no chance is at work.
+        if total == 0.0 {
+            return Contrast { mean, se: 0.0, df: f64::INFINITY };
+        }
+        let spread = query * query / query_df + if seeds.df > 0.0 { seed * seed / seeds.df } else { 0.0 };
+        Contrast { mean, se: total.sqrt(), df: if spread > 0.0 { total * total / spread } else { query_df } }
+    }
+
+    /// The two-sided p-value of no difference.
+    pub fn p(&self) -> f64 {
+        if self.se == 0.0 {
+            return if self.mean == 0.0 { 1.0 } else { 0.0 };
+        }
+        if !self.se.is_finite() { 1.0 } else { t_two_tails(self.mean / self.se, self.df) }
+    }
+
+    /// The interval at `level`, such as 0.95.
+    pub fn interval(&self, level: f64) -> Interval {
+        let half = if self.se == 0.0 { 0.0 } else { t_critical(1.0 - level, self.df) * self.se };
+        Interval { mean: self.mean, low: self.mean - half, high: self.mean + half }
+    }
+}
+
+fn mean_difference(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a - b).sum::<f64>() / a.len().max(1) as f64
+}
+
+/// The sample variance.
+fn variance(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (values.len() - 1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::ttest::t_test;
+    use polygrade_nn::rng::CounterRng;
+
+    #[test]
+    fn one_seed_is_the_paired_t_test() {
+        let rng = CounterRng::new(3);
+        let a: Vec<f64> = (0..30).map(|i| rng.normal(i)).collect();
+        let b: Vec<f64> = (0..30).map(|i| rng.normal(100 + i) * 0.5).collect();
+        let d: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+        let (t, c) = (t_test(&d, 0.95), Contrast::of(&[a], &[b], None));
+        assert!((c.p() - t.p).abs() < 1e-12 && (c.mean - t.mean).abs() < 1e-12);
+        let i = c.interval(0.95);
+        assert!((i.low - t.low).abs() < 1e-9 && (i.high - t.high).abs() < 1e-9);
+    }
+
+    /// With differences between seeds the test must not reject more often than it says, however small the sample of
+    /// queries is; a test that looks at queries alone does.
+    #[test]
+    fn the_level_holds_where_seeds_differ() {
+        let rng = CounterRng::new(11);
+        let (mut careful, mut blind) = (0, 0);
+        let runs = 4000;
+        for run in 0..runs {
+            let rng = rng.fork(run);
+            let value = |system: u64, seed: u64, query: u64| {
+                rng.fork(1).normal(query)
+                    + 0.08 * rng.fork(2 + system).normal(seed)
+                    + 0.2 * rng.fork(10 + system).fork(seed).normal(query)
+                    + 0.15 * rng.fork(20 + system).normal(query)
+            };
+            let system = |s| (0..2).map(|seed| (0..60).map(|q| value(s, seed, q)).collect()).collect::<Vec<_>>();
+            let all = [system(0), system(1), system(2)];
+            let pairs: Vec<SeedVariance> =
+                [(0, 1), (0, 2), (1, 2)].iter().map(|(a, b)| SeedVariance::of(&all[*a], &all[*b])).collect();
+            let pooled = SeedVariance::pooled(&pairs, 3);
+            careful += u32::from(Contrast::of(&all[0], &all[1], Some(pooled)).p() < 0.05);
+            let none = SeedVariance { variance: 0.0, df: 1.0 };
+            blind += u32::from(Contrast::of(&all[0], &all[1], Some(none)).p() < 0.05);
+        }
+        let share = |n| f64::from(n) / runs as f64;
+        assert!(share(careful) < 0.06, "{}", share(careful));
+        assert!(share(blind) > 0.1, "{}", share(blind));
+    }
+
+    #[test]
+    fn equal_systems_are_equal_for_certain() {
+        let a = vec![vec![0.1, 0.4], vec![0.3, 0.2]];
+        let c = Contrast::of(&a, &a, None);
+        assert_eq!((c.mean, c.p(), c.interval(0.95).high), (0.0, 1.0, 0.0));
+    }
+}
