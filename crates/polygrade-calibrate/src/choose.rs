@@ -1,50 +1,84 @@
 //! The choice, from dev values alone.
 //!
-//! For each scenario and query language: τ_best has the highest mean; a threshold is *equivalent* to it where
-//! the bootstrap interval of the paired difference holds 0. With k rivals the interval has the level
-//! 1 − (1 − level)/k (Bonferroni), so that the whole set is right as often as `level` says.
+//! For each scenario and query language: the *best* method is the one that no other is above, every two of them
+//! compared at the greatest share of their steps that both were trained for. Another is *as good* where the race
+//! left it in, or, where no race was run for the cell, where the interval of the paired difference to the best holds
+//! 0; with k rivals that interval has the level 1 − (1 − level)/k (Bonferroni), so that the whole set is right as
+//! often as `level` says.
 //!
-//! What is *chosen* is τ_best of all languages together wherever a language cannot tell it from its own best,
-//! and its own best elsewhere. A few dozen queries a language make its τ_best mostly chance; only languages
-//! that clearly want another threshold get it.
+//! What is *chosen* is the best method of all languages together wherever a language cannot tell it from its own
+//! best, and its own best elsewhere. A few dozen queries a language make its best mostly chance; only languages
+//! that clearly want another method get it. The same holds for pairs of languages in the cross-lingual scenario.
+//!
+//! One model for several languages may still give each its own threshold. [`per_language`] starts from the
+//! monolingual answers, takes one language back at a time, and keeps what comes out only where it is significantly
+//! better than the best single threshold.
 
-use crate::plan::{Arm, ArmLabels, ArmResult, Plan};
-use polygrade_data::{Collection, Error, Index, Lang, Result};
+use crate::plan::{ArmLabels, Method, Plan};
+use crate::race::{self, End, Race};
+use crate::records::{Cell, Records};
+use polygrade_data::{Error, Lang, Result};
 use polygrade_eval::bootstrap::{self, Interval};
+use polygrade_eval::stats::contrast::Contrast;
 use polygrade_train::labels::Rule;
-use polygrade_train::{LabelPolicies, Policy, Scenario};
+use polygrade_train::{LabelPolicies, Scenario};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Values by seed and query, with the queries.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Values {
-    /// The queries.
-    pub queries: Vec<Index>,
-    /// `by_seed[seed][query]`
-    pub by_seed: Vec<Vec<f64>>,
+/// How sure a comparison is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// One method is better than all others.
+    Settled,
+    /// Those that are as good differ by less than the margin.
+    Equivalent,
+    /// Those that are as good cannot be told apart.
+    Open,
 }
 
-/// The comparison of the policies for one query language, or for all of them together.
+/// The comparison of the methods in one cell.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// The language; `None` for all together.
+    /// The language of the queries; `None` for all together.
     pub lang: Option<Lang>,
+    /// The language of the passages, where the cell is one of a pair of languages.
+    pub passage_lang: Option<Lang>,
     /// Queries behind it.
     pub queries: usize,
-    /// Mean and interval of each policy of the grid.
+    /// Mean and interval of each method, as far as it was trained.
     pub means: Vec<Interval>,
-    /// Each policy's paired difference to the best, with its interval.
+    /// The share of its steps that each method was trained for.
+    pub reached: Vec<f64>,
+    /// Each method's paired difference to the best, with its interval, at the share that both reached.
     pub minus_best: Vec<Interval>,
-    /// In how many of the resamples each policy is the best.
+    /// In how many of the resamples each method is the best of those that went furthest.
     pub best_share: Vec<f64>,
-    /// The policy with the highest mean, by its place in the grid.
+    /// The best method, by its place in the grid.
     pub best: usize,
-    /// The runner-up and the difference to it, where there are two policies.
+    /// The runner-up and the difference to it, where there are two methods.
     pub runner_up: Option<(usize, Interval)>,
-    /// Policies that cannot be told from the best, itself included.
+    /// Methods that are as good as the best, itself included.
     pub equivalent: Vec<usize>,
-    /// The policy to use.
+    /// How sure that is.
+    pub verdict: Verdict,
+    /// The method to use.
     pub chosen: usize,
+}
+
+/// One model with a threshold for each language, against the best single one.
+#[derive(Debug, Clone, Serialize)]
+pub struct PerLanguage {
+    /// The policies.
+    pub policies: LabelPolicies,
+    /// How much better it is than the best single method on dev, all languages together.
+    pub over_single: Interval,
+    /// The p-value of that.
+    pub p: f64,
+    /// Training tokens that it took to find out.
+    pub tokens: u64,
+    /// Whether it is what was chosen.
+    pub chosen: bool,
 }
 
 /// The choice in one scenario.
@@ -54,67 +88,79 @@ pub struct Choice {
     pub overall: Comparison,
     /// Each language.
     pub by_lang: Vec<Comparison>,
-    grid: Vec<Policy>,
+    /// Each pair of languages, in the cross-lingual scenario.
+    pub by_pair: Vec<Comparison>,
+    /// One model with several thresholds, where it was tried.
+    pub per_language: Option<PerLanguage>,
+    grid: Vec<Method>,
 }
 
 impl Choice {
-    /// The policy chosen for all languages, where it is one.
-    pub fn uniform(&self) -> Option<Policy> {
-        let usual = self.overall.chosen;
-        self.by_lang.iter().all(|c| c.chosen == usual).then(|| self.grid[usual])
-    }
-
-    /// The policy for queries in a language; that of all together where no dev query speaks for it.
-    pub fn of(&self, lang: &Lang) -> Policy {
+    /// The method for queries in a language, were each to have its own; that of all together where no dev query
+    /// speaks for it.
+    pub fn of(&self, lang: &Lang) -> Method {
         let own = self.by_lang.iter().find(|c| c.lang.as_ref() == Some(lang));
         self.grid[own.map_or(self.overall.chosen, |c| c.chosen)]
     }
 
-    /// As label policies: the overall choice, and a rule for each language that differs.
-    pub fn policies(&self, scenario: Scenario) -> LabelPolicies {
-        let default = self.grid[self.overall.chosen];
-        let differing = self.by_lang.iter().filter(|c| self.grid[c.chosen] != default);
-        let rules = differing.map(|c| Rule {
-            scenario: Some(scenario),
-            query_lang: c.lang.clone(),
-            passage_lang: None,
-            policy: self.grid[c.chosen],
-        });
-        LabelPolicies { default, rules: rules.collect() }
+    /// The single method for all.
+    pub fn single(&self) -> Method {
+        self.grid[self.overall.chosen]
+    }
+
+    /// How the chosen model of several languages is trained.
+    pub fn labels(&self) -> ArmLabels {
+        match &self.per_language {
+            Some(p) if p.chosen => ArmLabels::Policies(p.policies.clone()),
+            _ => ArmLabels::Method(self.single()),
+        }
+    }
+
+    /// The policies that the comparisons by language and by pair ask for, where they differ from the single one and
+    /// all are policies.
+    pub fn wanted(&self, scenario: Scenario) -> Option<LabelPolicies> {
+        let of = |m: Method| if let Method::Policy(p) = m { Some(p) } else { None };
+        let default = of(self.single())?;
+        let mut rules = Vec::new();
+        for c in self.by_pair.iter().chain(&self.by_lang) {
+            let policy = of(self.grid[c.chosen])?;
+            // A pair is asked first; it needs no rule where it wants what its language wants.
+            let usual = match &c.passage_lang {
+                Some(_) => of(c.lang.as_ref().map_or(self.single(), |l| self.of(l)))?,
+                None => default,
+            };
+            if policy != usual {
+                rules.push(Rule {
+                    scenario: Some(scenario),
+                    query_lang: c.lang.clone(),
+                    passage_lang: c.passage_lang.clone(),
+                    ..Rule::new(policy)
+                });
+            }
+        }
+        (!rules.is_empty()).then_some(LabelPolicies { rules, ..LabelPolicies::uniform(default) })
     }
 }
 
-/// Chooses for one scenario.
-pub fn choose(
-    plan: &Plan,
-    collection: &Collection,
-    scenario: Scenario,
-    arms: &BTreeMap<String, ArmResult>,
-) -> Result<Choice> {
-    let dev = |policy: &Policy, lang: Option<&Lang>| {
-        gather(plan, collection, scenario, &ArmLabels::Policy(*policy), lang, arms, |r| &r.dev)
+/// Chooses for one scenario. Where races were run, those that they left in are the ones that are as good.
+pub fn choose(records: &Records, scenario: Scenario, races: &[Race], margin: f64) -> Result<Choice> {
+    let plan = records.plan;
+    let survivors = |lang: Option<&Lang>| {
+        let race = races.iter().find(|r| r.lang.as_ref() == lang)?;
+        Some((race.survivors.as_slice(), race.end))
     };
-    let compare_in = |lang: Option<&Lang>| -> Result<Comparison> {
-        let values = plan.grid.iter().map(|p| dev(p, lang)).collect::<Result<Vec<_>>>()?;
-        let values: Vec<Values> = match lang {
-            Some(_) => values,
-            None => values.iter().map(|v| by_unit(collection, v)).collect(),
-        };
-        Ok(compare(plan, lang.cloned(), &values))
+    let compare = |cell: Cell, level: f64| {
+        compare(records, cell, survivors(cell.lang).filter(|_| cell.pool.is_none()), level, margin)
     };
-    let mut overall = compare_in(None)?;
-    if overall.queries == 0 {
+    let Some(mut overall) = compare(Cell::new(scenario, None), plan.level) else {
         let name = scenario.name();
         return Err(Error::Usage(format!(
             "no dev query has a relevant passage to find in the {name} scenario"
         )));
-    }
+    };
     let mut by_lang = Vec::new();
     for lang in &plan.langs {
-        let mut c = compare_in(Some(lang))?;
-        if c.queries == 0 {
-            continue;
-        }
+        let Some(mut c) = compare(Cell::new(scenario, Some(lang)), plan.level) else { continue };
         c.chosen = if c.equivalent.contains(&overall.best) { overall.best } else { c.best };
         by_lang.push(c);
     }
@@ -124,166 +170,169 @@ pub fn choose(
     {
         overall.chosen = first;
     }
-    Ok(Choice { overall, by_lang, grid: plan.grid.clone() })
+    let mut by_pair = Vec::new();
+    if scenario == Scenario::CrossLingual {
+        // Many pairs ask at once: each has to be surer.
+        let pairs = (plan.langs.len() * plan.langs.len().saturating_sub(1)).max(1) as f64;
+        let level = 1.0 - (1.0 - plan.level) / pairs;
+        for own in &by_lang {
+            for (pool, passage) in plan.langs.iter().enumerate() {
+                let cell = Cell { scenario, lang: own.lang.as_ref(), pool: Some(pool as u16) };
+                let Some(mut c) = compare(cell, level) else { continue };
+                c.chosen = if c.equivalent.contains(&own.chosen) { own.chosen } else { c.best };
+                c.passage_lang = Some(passage.clone());
+                by_pair.push(c);
+            }
+        }
+    }
+    Ok(Choice { overall, by_lang, by_pair, per_language: None, grid: plan.grid.clone() })
 }
 
-fn compare(plan: &Plan, lang: Option<Lang>, values: &[Values]) -> Comparison {
-    let systems: Vec<&[Vec<f64>]> = values.iter().map(|v| v.by_seed.as_slice()).collect();
-    let means: Vec<Interval> = systems.iter().map(|s| bootstrap::mean(s, plan.level)).collect();
-    let mut order: Vec<usize> = (0..means.len()).collect();
-    // Of equal means, rounding aside, the lower threshold comes first: it leaves more positives.
-    let rounded = |i: usize| (means[i].mean * 1e9).round();
-    let lowest = |i: usize| match plan.grid[i] {
-        Policy::Threshold(t) | Policy::Soft(t) => t,
-        Policy::Band { hi, .. } => hi,
-        Policy::AllThresholds | Policy::Graded => 0.0,
+fn compare(
+    records: &Records,
+    cell: Cell,
+    race: Option<(&[usize], End)>,
+    level: f64,
+    margin: f64,
+) -> Option<Comparison> {
+    let plan = records.plan;
+    let methods = race::methods(&plan.grid);
+    let all: Vec<usize> = (0..methods.len()).collect();
+    let own: Vec<_> =
+        methods.iter().map(|m| records.dev(cell, m).map(|v| records.sampled(cell, v))).collect();
+    let own = own.into_iter().collect::<Option<Vec<_>>>()?;
+    if own.first().is_none_or(|v| v.queries.is_empty()) {
+        return None;
+    }
+    let pairs = race::contrasts(records, cell, &methods, &all);
+    let difference = |a: usize, b: usize| match pairs.get(&(a.min(b), a.max(b))) {
+        Some(c) if a < b => *c,
+        Some(c) => Contrast { mean: -c.mean, ..*c },
+        None => Contrast { mean: 0.0, se: 0.0, df: f64::INFINITY },
     };
+    let candidates = race.map_or(all.as_slice(), |(survivors, _)| survivors);
+    let mut order = candidates.to_vec();
+    // Rounding aside, of equal ones the lower threshold comes first: it leaves more positives.
+    let lead = |i: usize| {
+        let rivals = candidates.iter().filter(|j| **j != i);
+        let least = rivals.map(|j| difference(i, *j).mean).fold(f64::INFINITY, f64::min);
+        (least.min(1.0) * 1e9).round()
+    };
+    let rank = |i: usize| plan.grid[i].order();
     order.sort_by(|a, b| {
-        rounded(*b).total_cmp(&rounded(*a)).then(lowest(*a).total_cmp(&lowest(*b))).then(a.cmp(b))
+        let lower = rank(*a).partial_cmp(&rank(*b)).unwrap_or(std::cmp::Ordering::Equal);
+        lead(*b).total_cmp(&lead(*a)).then(lower)
     });
-    let best = order[0];
-    let difference = |other: usize, level: f64| bootstrap::paired(systems[best], systems[other], level);
-    let rivals = (means.len() - 1).max(1) as f64;
-    let strict = 1.0 - (1.0 - plan.level) / rivals;
-    let equivalent = (0..means.len()).filter(|&i| i == best || difference(i, strict).holds_zero()).collect();
-    Comparison {
-        lang,
-        queries: values[0].queries.len(),
-        minus_best: systems.iter().map(|s| bootstrap::paired(s, systems[best], plan.level)).collect(),
-        best_share: bootstrap::best_share(&systems),
-        best,
-        runner_up: order.get(1).map(|&i| (i, difference(i, plan.level))),
-        equivalent,
-        chosen: best,
-        means,
-    }
-}
-
-/// The values of one kind of arm, for the queries in `lang` or for all.
-pub fn gather<'a>(
-    plan: &Plan,
-    collection: &Collection,
-    scenario: Scenario,
-    labels: &ArmLabels,
-    lang: Option<&Lang>,
-    arms: &'a BTreeMap<String, ArmResult>,
-    split: impl Fn(&'a ArmResult) -> &'a Vec<(Index, f64)>,
-) -> Result<Values> {
-    let per_lang = scenario == Scenario::Monolingual && *labels != ArmLabels::Untrained;
-    let models: Vec<Option<Lang>> = match (per_lang, lang) {
-        (false, _) => vec![None],
-        (true, Some(lang)) => vec![Some(lang.clone())],
-        (true, None) => plan.langs.iter().cloned().map(Some).collect(),
+    let best = *order.first()?;
+    let rivals = (all.len() - 1).max(1) as f64;
+    let strict = 1.0 - (1.0 - level) / rivals;
+    let equivalent: Vec<usize> = match race {
+        Some((survivors, _)) => survivors.to_vec(),
+        None => all
+            .iter()
+            .copied()
+            .filter(|&i| i == best || difference(best, i).interval(strict).holds_zero())
+            .collect(),
     };
-    let mut out = Values { queries: Vec::new(), by_seed: Vec::new() };
-    for &seed in &plan.seeds {
-        let mut row: Vec<(Index, f64)> = Vec::new();
-        for model in &models {
-            let name = Arm { scenario, lang: model.clone(), labels: labels.clone(), seed }.name();
-            let arm = arms.get(&name).ok_or_else(|| Error::Internal(format!("no result of arm {name}")))?;
-            let inside = |q: Index| lang.is_none_or(|l| collection.queries[q as usize].lang == *l);
-            row.extend(split(arm).iter().filter(|(q, _)| inside(*q)));
+    let tost = |a: usize, b: usize| {
+        let i = difference(a, b).interval(1.0 - 2.0 * (1.0 - level) / rivals);
+        i.low > -margin && i.high < margin
+    };
+    let verdict = match (equivalent.len(), race.map(|r| r.1)) {
+        (1, _) => Verdict::Settled,
+        (_, Some(End::Equivalent)) => Verdict::Equivalent,
+        (_, Some(_)) => Verdict::Open,
+        _ if equivalent.iter().all(|a| equivalent.iter().all(|b| a >= b || tost(*a, *b))) => {
+            Verdict::Equivalent
         }
-        row.sort_by_key(|(q, _)| *q);
-        out.queries = row.iter().map(|(q, _)| *q).collect();
-        out.by_seed.push(row.into_iter().map(|(_, v)| v).collect());
-    }
-    Ok(out)
+        _ => Verdict::Open,
+    };
+    let mut others: Vec<usize> = all.iter().copied().filter(|i| *i != best).collect();
+    others.sort_by(|a, b| difference(best, *a).mean.total_cmp(&difference(best, *b).mean));
+    let reached: Vec<f64> = methods.iter().map(|m| records.reached(cell, m)).collect();
+    Some(Comparison {
+        lang: cell.lang.cloned(),
+        passage_lang: None,
+        queries: own[best].queries.len(),
+        means: own.iter().map(|v| bootstrap::mean(&v.by_seed, plan.level)).collect(),
+        minus_best: all.iter().map(|&i| difference(i, best).interval(plan.level)).collect(),
+        best_share: best_share(records, cell, &methods, &reached),
+        reached,
+        best,
+        runner_up: others.first().map(|&i| (i, difference(best, i).interval(plan.level))),
+        equivalent,
+        verdict,
+        chosen: best,
+    })
 }
 
-/// Values of all languages with translations of one query joined, so that they are resampled together. Their
-/// mean is the mean over languages of the languages' means, whatever their numbers of queries.
-pub fn by_unit(collection: &Collection, values: &Values) -> Values {
-    let lang = |q: &Index| &collection.queries[*q as usize].lang;
-    let mut counts: BTreeMap<&Lang, f64> = BTreeMap::new();
-    values.queries.iter().for_each(|q| *counts.entry(lang(q)).or_default() += 1.0);
-    let mut places: BTreeMap<(bool, &str), usize> = BTreeMap::new();
-    let place_of: Vec<usize> = values
-        .queries
+/// How often each of the methods that went furthest is the best in resamples; 0 for the others.
+fn best_share(records: &Records, cell: Cell, methods: &[ArmLabels], reached: &[f64]) -> Vec<f64> {
+    let furthest = reached.iter().copied().fold(0.0, f64::max);
+    let which: Vec<usize> = (0..methods.len()).filter(|i| reached[*i] == furthest).collect();
+    let values: Vec<_> = which
         .iter()
-        .map(|q| {
-            let query = &collection.queries[*q as usize];
-            let next = places.len();
-            *places.entry((query.group.is_some(), query.unit())).or_insert(next)
-        })
+        .filter_map(|&i| records.pair(cell, &methods[i], &methods[which[0]]))
+        .map(|p| records.sampled(cell, p.a))
         .collect();
-    let units = places.len();
-    let mut queries = vec![0; units];
-    place_of.iter().zip(&values.queries).for_each(|(u, q)| queries[*u] = *q);
-    let by_seed = values.by_seed.iter().map(|row| {
-        let mut out = vec![0.0; units];
-        for ((u, q), v) in place_of.iter().zip(&values.queries).zip(row) {
-            out[*u] += v * units as f64 / (counts.len() as f64 * counts[lang(q)]);
+    let mut out = vec![0.0; methods.len()];
+    let same = values.iter().all(|v| v.by_seed.len() == values[0].by_seed.len());
+    if values.len() == which.len() && same {
+        let systems: Vec<&[Vec<f64>]> = values.iter().map(|v| v.by_seed.as_slice()).collect();
+        for (i, share) in which.iter().zip(bootstrap::best_share(&systems)) {
+            out[*i] = share;
         }
-        out
-    });
-    let by_seed = by_seed.collect();
-    Values { queries, by_seed }
+    }
+    out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use polygrade_eval::bootstrap::plain_mean;
-    use polygrade_nn::rng::CounterRng;
-    use polygrade_train::Settings;
-
-    fn plan() -> Plan {
-        Plan {
-            scenarios: vec![Scenario::Mixture],
-            langs: vec![Lang::unknown()],
-            grid: [1.0, 2.0, 3.0].map(Policy::Threshold).to_vec(),
-            seeds: vec![1, 2],
-            settings: Settings::default(),
-            level: 0.95,
-            encoder: "test".into(),
+/// Candidates for one model with a threshold for each language: what languages want one by one, and the same with one
+/// language at a time taken back to the single threshold (a sweep of coordinate search). At most `most` languages are
+/// taken back, those that come first.
+pub fn candidates(single: Method, wanted: &LabelPolicies, most: usize) -> Vec<LabelPolicies> {
+    let mut out = vec![wanted.clone()];
+    let langs: BTreeMap<Option<&Lang>, ()> =
+        wanted.rules.iter().map(|r| (r.query_lang.as_ref(), ())).collect();
+    if langs.len() > 1 && matches!(single, Method::Policy(_)) {
+        for lang in langs.keys().take(most) {
+            let rules = wanted.rules.iter().filter(|r| r.query_lang.as_ref() != *lang).cloned().collect();
+            out.push(LabelPolicies { rules, ..wanted.clone() });
         }
     }
+    out
+}
 
-    fn values(means: [f64; 3], noise: f64) -> Vec<Values> {
-        let rng = CounterRng::new(7);
-        let one = |(i, m): (usize, f64)| {
-            let value = |s: u64, q: u64| {
-                m + rng.fork(q).normal(0) + noise * rng.fork(100 + s).fork(i as u64).normal(q)
-            };
-            let by_seed = (0..2).map(|s| (0..40).map(|q| value(s, q)).collect()).collect();
-            Values { queries: (0..40).collect(), by_seed }
-        };
-        means.into_iter().enumerate().map(one).collect()
-    }
+/// What a race between the best single method (the first contender) and models with several thresholds says: the one
+/// with the highest mean of those that are left, and whether it is significantly better than the single one.
+pub fn per_language(records: &Records, race: &Race, contenders: &[ArmLabels]) -> Option<PerLanguage> {
+    let cell = Cell::new(race.scenario, None);
+    let all: Vec<usize> = (0..contenders.len()).collect();
+    let pairs = race::contrasts(records, cell, contenders, &all);
+    let best = race
+        .survivors
+        .iter()
+        .chain(&all)
+        .copied()
+        .filter(|c| *c != 0)
+        .filter_map(|c| Some((c, pairs.get(&(0, c))?)))
+        .max_by(|a, b| (-a.1.mean).total_cmp(&-b.1.mean))?;
+    let (which, contrast) = (best.0, Contrast { mean: -best.1.mean, ..*best.1 });
+    let ArmLabels::Policies(policies) = &contenders[which] else { return None };
+    // The one that is best of several was picked for its mean: its p counts for all of them.
+    let p = (contrast.p() * (contenders.len() - 1) as f64).min(1.0);
+    Some(PerLanguage {
+        policies: policies.clone(),
+        over_single: contrast.interval(records.plan.level),
+        p,
+        tokens: race.tokens,
+        chosen: contrast.mean > 0.0 && p < 1.0 - records.plan.level,
+    })
+}
 
-    #[test]
-    fn clear_differences_are_found_and_small_ones_left_open() {
-        let c = compare(&plan(), None, &values([0.1, 0.5, 0.2], 0.05));
-        assert_eq!((c.best, c.equivalent.as_slice(), c.runner_up.unwrap().0), (1, [1].as_slice(), 2));
-        assert!(c.best_share[1] > 0.99);
-        let c = compare(&plan(), None, &values([0.1, 0.11, -0.9], 0.5));
-        assert!(c.equivalent.contains(&0) && c.equivalent.contains(&1) && !c.equivalent.contains(&2));
-    }
-
-    #[test]
-    fn equal_arms_prefer_the_lower_threshold() {
-        let same = values([0.3, 0.3, 0.3], 0.0);
-        let c = compare(&plan(), None, &[same[0].clone(), same[0].clone(), same[0].clone()]);
-        assert_eq!((c.best, c.equivalent.len()), (0, 3));
-    }
-
-    #[test]
-    fn joined_units_keep_the_mean_over_languages() {
-        use polygrade_data::{Meta, Query, Scale};
-        let query = |id: &str, lang: &str, group: Option<&str>| Query {
-            id: id.into(),
-            text: id.into(),
-            lang: Lang::parse(lang).unwrap(),
-            group: group.map(Into::into),
-        };
-        let queries = vec![query("a", "en", Some("g")), query("b", "en", None), query("c", "sw", Some("g"))];
-        let meta =
-            Meta { name: "t".into(), licence: "".into(), source: "".into(), grades: Scale::up_to(3.0) };
-        let collection = Collection::from_parts(meta, Vec::new(), queries, Default::default());
-        let v = Values { queries: vec![0, 1, 2], by_seed: vec![vec![0.2, 0.4, 0.9]] };
-        let joined = by_unit(&collection, &v);
-        assert_eq!(joined.by_seed[0].len(), 2);
-        assert!((plain_mean(&joined.by_seed) - (0.3 + 0.9) / 2.0).abs() < 1e-12);
+/// The margin of equivalence of a plan.
+pub fn margin(plan: &Plan) -> f64 {
+    match &plan.search {
+        crate::plan::Search::Race(race) => race.margin,
+        crate::plan::Search::Grid => crate::plan::RaceSettings::for_methods(plan.grid.len()).margin,
     }
 }

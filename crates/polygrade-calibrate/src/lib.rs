@@ -1,22 +1,26 @@
-//! Calibration: which threshold is best for each language in each scenario, and how sure that is.
+//! Calibration: which threshold, or which other way to train on grades, is best for each language in each
+//! scenario, and how sure that is, without training everything to the end.
 //!
-//! 1. [`plan`] lists the arms: one model for each scenario, policy and seed (and language, where models are
-//!    monolingual).
-//! 2. [`arms`] trains and measures each arm, keeps its result in a file, and so resumes where it stopped.
-//! 3. [`choose`] turns the dev values into a choice with intervals; it never sees a test value.
-//! 4. [`outcome`] measures the choice on test against fixed thresholds and writes `calibration.json` and
-//!    `calibrated.toml`.
-//! 5. [`report`] draws `report.html` from the same data.
+//! 1. [`plan`] says what competes: methods, seeds, languages, scenarios, and how the best is looked for.
+//! 2. [`lab`] trains and measures arms (a scenario, a method, a seed, and a language where models are monolingual),
+//!    keeps their results in files, and so resumes where it stopped.
+//! 3. [`race`] drops the methods that are significantly worse, rung by rung.
+//! 4. [`choose`] turns the dev values of [`records`] into a choice with intervals; it never sees a test value.
+//! 5. [`run`] is all of that in its order; [`outcome`] measures the choice on test and writes `calibration.json`
+//!    and `calibrated.toml`; [`report`] draws `report.html` from the same data.
 //!
 //! The metric is graded nDCG@10, which does not depend on any threshold. This crate knows nothing of the
 //! command line.
 
-pub mod arms;
 pub mod choose;
+pub mod lab;
 pub mod outcome;
 pub mod plan;
+pub mod race;
+pub mod records;
 pub mod report;
+pub mod run;
 
-pub use arms::run;
 pub use outcome::{Calibration, Made};
-pub use plan::Plan;
+pub use plan::{Method, Plan};
+pub use run::run;

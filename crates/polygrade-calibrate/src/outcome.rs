@@ -2,18 +2,21 @@
 //!
 //! Every field is described in docs/calibration-json.md.
 
-use crate::arms::{METRIC, Results};
-use crate::choose::{Choice, Comparison, Values, by_unit, gather};
-use crate::plan::{ArmLabels, ArmResult, Plan};
+use crate::choose::{Choice, Comparison, PerLanguage, Verdict};
+use crate::lab::METRIC;
+use crate::plan::{ArmLabels, Equal, Method, Plan, Search};
+use crate::race::Race;
+use crate::records::{Cell as At, Values};
+use crate::run::Results;
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
-use polygrade_eval::bootstrap::{self, Interval, plain_mean};
+use polygrade_eval::bootstrap::{self, Interval};
 use polygrade_train::labels::{Label, Rule};
-use polygrade_train::{LabelPolicies, Policy, Scenario};
+use polygrade_train::{LabelPolicies, Loss, Policy, Scenario};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Version of the format of `calibration.json`.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A whole calibration.
 #[derive(Debug, Serialize)]
@@ -28,18 +31,45 @@ pub struct Calibration {
     pub max_grade: f32,
     /// The metric of dev and test.
     pub metric: String,
-    /// The competing policies.
-    pub grid: Vec<Policy>,
+    /// The competing methods.
+    pub grid: Vec<Method>,
     /// The seeds.
     pub seeds: Vec<u64>,
     /// The level of all intervals.
     pub level: f64,
+    /// What methods were given equally much of.
+    pub equal: Equal,
+    /// Folds of cross-fitting; 0 for the collection's own dev split.
+    pub folds: u32,
+    /// How the search went and what it cost.
+    pub search: SearchReport,
     /// The choice for each scenario and language; `query_lang` is `all` for the languages together.
     pub cells: Vec<Cell>,
+    /// One model with a threshold for each language, where it was tried.
+    pub per_language: BTreeMap<Scenario, PerLanguage>,
     /// Each system on test.
     pub test: Vec<TestRow>,
     /// How it was made.
     pub made: Made,
+}
+
+/// How the search went.
+#[derive(Debug, Serialize)]
+pub struct SearchReport {
+    /// `grid` or `race`.
+    pub kind: &'static str,
+    /// Shares of the steps at which a race compares.
+    pub rungs: Vec<f64>,
+    /// A race's budget, as a share of the grid's tokens.
+    pub budget: Option<f64>,
+    /// Differences within ± this are none.
+    pub margin: f64,
+    /// Training tokens of the search.
+    pub tokens: u64,
+    /// Training tokens of the full grid, estimated from those of the race.
+    pub grid_tokens: u64,
+    /// The races, in order.
+    pub races: Vec<Race>,
 }
 
 /// One scenario and query language.
@@ -54,13 +84,15 @@ pub struct Cell {
     /// Dev queries behind it.
     pub queries: usize,
     /// The policy with the highest mean on dev.
-    pub tau_best: Policy,
+    pub tau_best: Method,
     /// Policies that cannot be told from it.
-    pub tau_equivalent: Vec<Policy>,
+    pub tau_equivalent: Vec<Method>,
+    /// How sure that is.
+    pub verdict: Verdict,
     /// The policy in `calibrated.toml`.
-    pub tau_chosen: Policy,
+    pub tau_chosen: Method,
     /// The runner-up; `null` where the grid has one policy.
-    pub runner_up: Option<Policy>,
+    pub runner_up: Option<Method>,
     /// Mean difference to the runner-up.
     pub difference: f64,
     /// Its interval.
@@ -74,8 +106,10 @@ pub struct Cell {
 /// One policy in a cell.
 #[derive(Debug, Serialize)]
 pub struct PolicyRow {
-    /// The policy.
-    pub policy: Policy,
+    /// The policy, or the loss.
+    pub policy: Method,
+    /// The share of its steps that it was trained for.
+    pub reached: f64,
     /// Mean on dev over seeds and queries.
     pub mean: f64,
     /// Its interval.
@@ -97,8 +131,8 @@ pub struct PolicyRow {
 /// One model in a cell.
 #[derive(Debug, Serialize)]
 pub struct ArmRow {
-    /// Its policy.
-    pub policy: Policy,
+    /// Its policy or loss.
+    pub policy: Method,
     /// Its seed.
     pub seed: u64,
     /// Its mean on dev.
@@ -149,17 +183,25 @@ pub struct Made {
     pub machine: String,
 }
 
+impl Cell {
+    /// Whether it is that of a pair of languages, which lies within the cell of its query language.
+    pub fn is_pair(&self) -> bool {
+        self.scenario == Scenario::CrossLingual && !["other", ALL].contains(&self.passage_lang.as_str())
+    }
+}
+
 impl Calibration {
     /// Puts the results together.
     pub fn new(collection: &Collection, plan: &Plan, results: &Results, made: Made) -> Result<Self> {
         let train = collection.graded(Split::Train);
         let (mut cells, mut test) = (Vec::new(), Vec::new());
         for (&scenario, choice) in &results.choices {
-            for c in [&choice.overall].into_iter().chain(&choice.by_lang) {
-                cells.push(cell(collection, plan, &train, scenario, c, results)?);
-            }
-            test.extend(test_rows(collection, plan, scenario, choice, results)?);
+            let all = [&choice.overall].into_iter().chain(&choice.by_lang).chain(&choice.by_pair);
+            cells.extend(all.map(|c| cell(collection, plan, &train, scenario, c, results)));
+            test.extend(test_rows(plan, scenario, choice, results)?);
         }
+        let per_language =
+            results.choices.iter().filter_map(|(s, c)| Some((*s, c.per_language.clone()?))).collect();
         Ok(Calibration {
             format: FORMAT,
             collection: collection.meta.name.clone(),
@@ -169,7 +211,11 @@ impl Calibration {
             grid: plan.grid.clone(),
             seeds: plan.seeds.clone(),
             level: plan.level,
+            equal: plan.equal,
+            folds: plan.folds,
+            search: search(plan, results),
             cells,
+            per_language,
             test,
             made,
         })
@@ -182,28 +228,61 @@ impl Calibration {
 
     /// The label policies that were chosen, for `train --labels`.
     pub fn policies(&self) -> LabelPolicies {
-        let of = |scenario: Scenario| {
-            self.cells.iter().filter(move |c| c.scenario == scenario && c.query_lang != ALL)
+        let single = |scenario: Scenario| {
+            self.cells.iter().find(|c| c.scenario == scenario && c.query_lang == ALL).map(|c| c.tau_chosen)
         };
-        let scenarios = Scenario::ALL.into_iter().filter(|s| of(*s).next().is_some());
-        let default = self.cells.first().map_or(Policy::Threshold(1.0), |c| c.tau_chosen);
-        let mut rules = Vec::new();
-        for scenario in scenarios {
-            let rule = |query_lang, policy| Rule {
+        let mut scenarios = Scenario::ALL.into_iter().filter(|s| single(*s).is_some());
+        let first = scenarios.next();
+        let default = first.and_then(single).unwrap_or(Method::Policy(Policy::Threshold(1.0)));
+        let mut out = LabelPolicies { loss: loss_of(default), ..LabelPolicies::uniform(default.policy()) };
+        for scenario in first.into_iter().chain(scenarios) {
+            let usual = single(scenario).unwrap_or(default);
+            let rule = |query_lang, method: Method| Rule {
                 scenario: Some(scenario),
                 query_lang,
-                passage_lang: None,
-                policy,
+                loss: loss_of(method),
+                ..Rule::new(method.policy())
             };
-            let overall = self.cells.iter().find(|c| c.scenario == scenario && c.query_lang == ALL);
-            let usual = overall.map_or(default, |c| c.tau_chosen);
-            let differing = of(scenario).filter(|c| c.tau_chosen != usual);
-            rules.extend(differing.map(|c| rule(Lang::parse(&c.query_lang), c.tau_chosen)));
+            if scenario == Scenario::Monolingual {
+                let own = self.cells.iter().filter(|c| c.scenario == scenario && c.query_lang != ALL);
+                let differing = own.filter(|c| c.tau_chosen != usual);
+                out.rules.extend(differing.map(|c| rule(Lang::parse(&c.query_lang), c.tau_chosen)));
+            } else if let Some(per_language) = self.per_language.get(&scenario).filter(|p| p.chosen) {
+                out.rules.extend(per_language.policies.rules.iter().cloned());
+            }
             if usual != default {
-                rules.push(rule(None, usual));
+                out.rules.push(rule(None, usual));
             }
         }
-        LabelPolicies { default, rules }
+        out
+    }
+}
+
+fn loss_of(method: Method) -> Option<Loss> {
+    Some(method.loss()).filter(|l| *l != Loss::InfoNce)
+}
+
+fn search(plan: &Plan, results: &Results) -> SearchReport {
+    let (kind, rungs, budget) = match &plan.search {
+        Search::Grid => ("grid", vec![1.0], None),
+        Search::Race(race) => ("race", race.rungs.clone(), Some(race.budget)),
+    };
+    let grid: u64 = results
+        .records
+        .arms
+        .values()
+        .filter(|_| results.races.is_empty())
+        .filter_map(|a| a.last().map(|r| r.tokens))
+        .sum();
+    let sum = |of: fn(&Race) -> u64| results.races.iter().map(of).sum::<u64>();
+    SearchReport {
+        kind,
+        rungs,
+        budget,
+        margin: crate::choose::margin(plan),
+        tokens: if results.races.is_empty() { grid } else { sum(|r| r.tokens) },
+        grid_tokens: if results.races.is_empty() { grid } else { sum(|r| r.grid_tokens) },
+        races: results.races.clone(),
     }
 }
 
@@ -225,14 +304,16 @@ fn cell(
     scenario: Scenario,
     c: &Comparison,
     results: &Results,
-) -> Result<Cell> {
+) -> Cell {
     let lang = c.lang.as_ref();
-    let mut policies = Vec::new();
-    let mut arms = Vec::new();
+    let at = At { pool: place(plan, c.passage_lang.as_ref()), ..At::new(scenario, lang) };
+    let (mut policies, mut arms) = (Vec::new(), Vec::new());
     for (i, &policy) in plan.grid.iter().enumerate() {
-        let balance = balance(collection, train, plan, scenario, lang, policy);
+        let balance =
+            balance(collection, train, plan, scenario, (lang, c.passage_lang.as_ref()), policy.policy());
         policies.push(PolicyRow {
             policy,
+            reached: c.reached[i],
             mean: c.means[i].mean,
             ci: ends(&c.means[i]),
             minus_best: c.minus_best[i],
@@ -242,55 +323,45 @@ fn cell(
             dropped: balance[2],
             queries_without_positive: balance[3],
         });
-        let labels = ArmLabels::Policy(policy);
-        let values = joined(collection, plan, scenario, &labels, lang, results, |r| &r.dev)?;
-        for (seed, row) in plan.seeds.iter().zip(&values.by_seed) {
-            let models = results.arms.iter().filter(|(name, _)| {
-                let (head, tail) = (format!("{}-", scenario.name()), format!("-{}", arm_tail(policy, *seed)));
-                let own = lang.is_none_or(|l| {
-                    scenario != Scenario::Monolingual || **name == format!("{head}{l}{tail}")
-                });
-                name.starts_with(&head) && name.ends_with(&tail) && own
-            });
-            let (steps, seconds) = models.fold((0, 0.0), |(n, s), (_, r)| (n + r.steps, s + r.seconds));
-            arms.push(ArmRow {
+        // The single models are told of once, by language.
+        if c.passage_lang.is_none() {
+            arms.extend(results.records.models_of(at, policy).into_iter().map(|m| ArmRow {
                 policy,
-                seed: *seed,
-                dev: plain_mean(std::slice::from_ref(row)),
-                steps,
-                seconds,
-            });
+                seed: m.seed,
+                dev: m.dev,
+                steps: m.steps,
+                seconds: m.seconds,
+            }));
         }
     }
     let (runner_up, difference, ci) = match &c.runner_up {
         Some((i, d)) => (Some(plan.grid[*i]), d.mean, ends(d)),
         None => (None, 0.0, [0.0, 0.0]),
     };
-    let passage_lang = match (scenario, lang) {
-        (Scenario::CrossLingual, _) => "other".to_owned(),
-        (_, lang) => lang_name(lang),
+    let passage_lang = match (scenario, &c.passage_lang, lang) {
+        (_, Some(passage), _) => passage.to_string(),
+        (Scenario::CrossLingual, ..) => "other".to_owned(),
+        (.., lang) => lang_name(lang),
     };
-    Ok(Cell {
+    Cell {
         scenario,
         query_lang: lang_name(lang),
         passage_lang,
         queries: c.queries,
         tau_best: plan.grid[c.best],
         tau_equivalent: c.equivalent.iter().map(|i| plan.grid[*i]).collect(),
+        verdict: c.verdict,
         tau_chosen: plan.grid[c.chosen],
         runner_up,
         difference,
         ci,
         policies,
         arms,
-    })
+    }
 }
 
-/// The end of an arm's name, as [`crate::plan::Arm::name`] makes it.
-fn arm_tail(policy: Policy, seed: u64) -> String {
-    let arm =
-        crate::plan::Arm { scenario: Scenario::Mixture, lang: None, labels: ArmLabels::Policy(policy), seed };
-    arm.name().trim_start_matches("mixture-all-").to_owned()
+fn place(plan: &Plan, lang: Option<&Lang>) -> Option<u16> {
+    lang.and_then(|l| plan.langs.iter().position(|x| x == l)).map(|p| p as u16)
 }
 
 /// Positives, negatives and left-out judgments of the training split, and queries without a positive.
@@ -299,7 +370,7 @@ fn balance(
     train: &Graded,
     plan: &Plan,
     scenario: Scenario,
-    lang: Option<&Lang>,
+    (lang, passages): (Option<&Lang>, Option<&Lang>),
     policy: Policy,
 ) -> [u64; 4] {
     let mut out = [0; 4];
@@ -311,7 +382,8 @@ fn balance(
         let (mut judged, mut positive) = (false, false);
         for (p, grade) in train.judged(q) {
             let passage_lang = &collection.passages[p as usize].lang;
-            if !plan.langs.contains(passage_lang) || !scenario.pairs(query_lang, passage_lang) {
+            let outside = passages.is_some_and(|l| l != passage_lang);
+            if outside || !plan.langs.contains(passage_lang) || !scenario.pairs(query_lang, passage_lang) {
                 continue;
             }
             judged = true;
@@ -328,79 +400,51 @@ fn balance(
     out
 }
 
-fn joined<'a>(
-    collection: &Collection,
-    plan: &Plan,
-    scenario: Scenario,
-    labels: &ArmLabels,
-    lang: Option<&Lang>,
-    results: &'a Results,
-    split: impl Fn(&'a ArmResult) -> &'a Vec<(Index, f64)>,
-) -> Result<Values> {
-    let values = gather(plan, collection, scenario, labels, lang, &results.arms, split)?;
-    Ok(if lang.is_none() { by_unit(collection, &values) } else { values })
-}
-
 /// The values of the calibrated system on test: for each language those of the model that the choice asks for.
-fn calibrated(
-    collection: &Collection,
-    plan: &Plan,
-    scenario: Scenario,
-    choice: &Choice,
-    results: &Results,
-) -> Result<Values> {
-    if let Some(policy) = choice.uniform() {
-        return gather(plan, collection, scenario, &ArmLabels::Policy(policy), None, &results.arms, |r| {
-            &r.test
-        });
-    }
+fn calibrated(plan: &Plan, scenario: Scenario, choice: &Choice, results: &Results) -> Option<Values> {
     if scenario != Scenario::Monolingual {
-        let labels = ArmLabels::Calibrated(choice.policies(scenario));
-        return gather(plan, collection, scenario, &labels, None, &results.arms, |r| &r.test);
+        return results.records.test(At::new(scenario, None), &choice.labels());
     }
     let mut rows: Vec<Vec<(Index, f64)>> = vec![Vec::new(); plan.seeds.len()];
     for lang in &plan.langs {
-        let labels = ArmLabels::Policy(choice.of(lang));
-        let v = gather(plan, collection, scenario, &labels, Some(lang), &results.arms, |r| &r.test)?;
+        let labels = ArmLabels::Method(choice.of(lang));
+        let v = results.records.test(At::new(scenario, Some(lang)), &labels)?;
         for (row, values) in rows.iter_mut().zip(&v.by_seed) {
             row.extend(v.queries.iter().copied().zip(values.iter().copied()));
         }
     }
     rows.iter_mut().for_each(|r| r.sort_by_key(|(q, _)| *q));
     let queries = rows.first().map_or(Vec::new(), |r| r.iter().map(|(q, _)| *q).collect());
-    Ok(Values {
+    Some(Values {
         queries,
         by_seed: rows.into_iter().map(|r| r.into_iter().map(|(_, v)| v).collect()).collect(),
     })
 }
 
-fn test_rows(
-    collection: &Collection,
-    plan: &Plan,
-    scenario: Scenario,
-    choice: &Choice,
-    results: &Results,
-) -> Result<Vec<TestRow>> {
-    let bm25 = results.bm25.get(&scenario).cloned().unwrap_or_default();
-    let bm25 = Values {
-        queries: bm25.iter().map(|(q, _)| *q).collect(),
-        // The same for every seed, so that differences are paired.
-        by_seed: vec![bm25.iter().map(|(_, v)| *v).collect(); plan.seeds.len()],
-    };
-    let of =
-        |labels: &ArmLabels| gather(plan, collection, scenario, labels, None, &results.arms, |r| &r.test);
-    let mut systems: Vec<(String, Values)> =
-        vec![("bm25".into(), bm25), ("untrained".into(), of(&ArmLabels::Untrained)?)];
-    for &policy in &plan.grid {
-        systems.push((format!("tau={policy}"), of(&ArmLabels::Policy(policy))?));
+/// The systems on test: of the methods, those that were trained to the end in every language.
+fn test_rows(plan: &Plan, scenario: Scenario, choice: &Choice, results: &Results) -> Result<Vec<TestRow>> {
+    let records = &results.records;
+    let all = At::new(scenario, None);
+    let measured = results.bm25.get(&scenario).map_or(&[][..], Vec::as_slice);
+    let (queries, values) = records.by_query(all, measured);
+    // The same for every seed, so that differences are paired.
+    let bm25 = Values { queries, by_seed: vec![values; plan.seeds.len()] };
+    let mut systems: Vec<(String, Values)> = vec![("bm25".into(), bm25)];
+    systems.extend(records.test(all, &ArmLabels::Untrained).map(|v| ("untrained".into(), v)));
+    for &method in &plan.grid {
+        let name = if method.is_cut() { format!("tau={method}") } else { method.to_string() };
+        systems.extend(records.test(all, &ArmLabels::Method(method)).map(|v| (name, v)));
     }
-    systems.push(("calibrated".into(), calibrated(collection, plan, scenario, choice, results)?));
+    let Some(values) = calibrated(plan, scenario, choice, results) else {
+        return Err(Error::Internal("the chosen models were not measured on test".into()));
+    };
+    systems.push(("calibrated".into(), values));
     let langs = [None].into_iter().chain(plan.langs.iter().map(Some));
     let mut rows = Vec::new();
     for lang in langs {
         let part = |values: &Values| match lang {
-            None => by_unit(collection, values),
-            Some(lang) => only(collection, values, lang),
+            None => crate::records::by_unit(records.collection, values),
+            Some(lang) => only(records.collection, values, lang),
         };
         let reference = part(&systems[systems.len() - 1].1);
         if reference.queries.is_empty() {

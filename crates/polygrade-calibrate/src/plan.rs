@@ -1,9 +1,131 @@
-//! The plan of a calibration: what is trained, and what each model is measured on.
+//! The plan of a calibration: which ways of training compete, on what, and how the search goes.
 
 use polygrade_data::{Collection, Error, Graded, Lang, Result, Split};
-use polygrade_train::{Label, LabelPolicies, Policy, Scenario, Settings};
-use serde::{Deserialize, Serialize};
+use polygrade_train::{Label, LabelPolicies, Loss, Policy, Scenario, Settings};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// A way of training that competes: InfoNCE under a label policy, or a loss that takes the grades.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Method {
+    /// InfoNCE under this policy.
+    Policy(Policy),
+    /// A graded loss.
+    Loss(Loss),
+}
+
+impl Method {
+    /// Parses a policy (`2`, `0:2`, `all`, `soft:2`) or the name of a graded loss (`bixse`).
+    pub fn parse(text: &str) -> Option<Method> {
+        let text = text.trim();
+        match Loss::parse(text) {
+            Some(Loss::InfoNce) => None,
+            Some(loss) => Some(Method::Loss(loss)),
+            // InfoNCE has no use for the grades themselves.
+            None => Policy::parse(text).filter(|p| *p != Policy::Graded).map(Method::Policy),
+        }
+    }
+
+    /// The label policy.
+    pub fn policy(self) -> Policy {
+        match self {
+            Method::Policy(policy) => policy,
+            Method::Loss(_) => Policy::Graded,
+        }
+    }
+
+    /// The loss.
+    pub fn loss(self) -> Loss {
+        match self {
+            Method::Policy(_) => Loss::InfoNce,
+            Method::Loss(loss) => loss,
+        }
+    }
+
+    /// Whether it is a threshold or a band, which gives each pair one label.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Method::Policy(Policy::Threshold(_) | Policy::Band { .. }))
+    }
+
+    /// What orders methods in charts and breaks ties: thresholds from low to high, then bands, then the others.
+    pub fn order(self) -> (u8, f32, f32) {
+        match self {
+            Method::Policy(Policy::Threshold(t)) => (0, t, t),
+            Method::Policy(Policy::Band { lo, hi }) => (1, hi, lo),
+            Method::Policy(Policy::Soft(t)) => (2, t, t),
+            Method::Policy(_) => (3, 0.0, 0.0),
+            Method::Loss(loss) => (4, loss as u8 as f32, 0.0),
+        }
+    }
+
+    /// Its name with τ where it is a cut.
+    pub fn title(self) -> String {
+        if self.is_cut() { format!("τ = {self}") } else { self.to_string() }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Method::Policy(policy) => policy.fmt(f),
+            Method::Loss(loss) => f.write_str(loss.name()),
+        }
+    }
+}
+
+impl Serialize for Method {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        Method::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no method")))
+    }
+}
+
+/// How the best method is looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Search {
+    /// Every method is trained to the end with every seed.
+    Grid,
+    /// See [`crate::race`].
+    Race(RaceSettings),
+}
+
+/// Settings of a race.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RaceSettings {
+    /// The shares of the whole training at which methods are compared, ascending; the last is 1.
+    pub rungs: Vec<f64>,
+    /// Seeds that race, at most as many as the plan has. Two or more, so that chance between seeds is seen.
+    pub seeds: usize,
+    /// Training tokens at most, as a share of those of the full grid.
+    pub budget: f64,
+    /// Differences in nDCG@10 within ± this much are no difference.
+    pub margin: f64,
+}
+
+impl RaceSettings {
+    /// The defaults for so many methods: 45 % of the grid's tokens, and 30 % for six methods or more.
+    pub fn for_methods(methods: usize) -> Self {
+        let budget = if methods >= 6 { 0.30 } else { 0.45 };
+        RaceSettings { rungs: vec![0.25, 0.5, 1.0], seeds: 2, budget, margin: 0.005 }
+    }
+}
+
+/// What methods are given equally much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Equal {
+    /// Optimiser steps: a method with more positives sees more pairs.
+    Steps,
+    /// Pairs of query and positive: a method with more positives takes fewer steps.
+    Pairs,
+}
 
 /// Everything that decides the outcome.
 #[derive(Debug, Clone)]
@@ -12,22 +134,29 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// The languages, in order.
     pub langs: Vec<Lang>,
-    /// The policies that compete.
-    pub grid: Vec<Policy>,
+    /// The methods that compete.
+    pub grid: Vec<Method>,
     /// The seeds; one model each.
     pub seeds: Vec<u64>,
-    /// Settings of training; their seed is replaced.
+    /// Settings of training; their seed and loss are replaced.
     pub settings: Settings,
     /// Level of the intervals.
     pub level: f64,
     /// What training starts from, in words, for the record and to tell runs apart.
     pub encoder: String,
+    /// How the best is looked for.
+    pub search: Search,
+    /// What methods are given equally much of.
+    pub equal: Equal,
+    /// Cross-fitting: the queries of train and dev in so many folds, each measured by a model that was trained on the
+    /// others. 0 for the collection's own dev split.
+    pub folds: u32,
 }
 
 impl Plan {
     /// The thresholds to try where none are given: every grade above the lowest where grades are whole
     /// numbers, else every whole number up to G. At most nine, evenly chosen.
-    pub fn default_grid(collection: &Collection, langs: &[Lang]) -> Vec<Policy> {
+    pub fn default_grid(collection: &Collection, langs: &[Lang]) -> Vec<Method> {
         let train = collection.judgments(Split::Train).iter();
         let own = train.filter(|j| langs.contains(&collection.queries[j.query as usize].lang));
         let mut grades: Vec<f32> = own.map(|j| j.grade).collect();
@@ -43,7 +172,7 @@ impl Plan {
         if steps.len() > 9 {
             steps = (0..9).map(|i| steps[i * (steps.len() - 1) / 8]).collect();
         }
-        steps.into_iter().map(Policy::Threshold).collect()
+        steps.into_iter().map(|t| Method::Policy(Policy::Threshold(t))).collect()
     }
 
     /// Checks that the plan fits the collection.
@@ -54,6 +183,20 @@ impl Plan {
             return fault(
                 "a calibration needs at least one policy, one seed, one scenario and one language".into(),
             );
+        }
+        if self.folds == 1 {
+            return fault("--folds must be 0 or 2 and more".into());
+        }
+        if let Search::Race(race) = &self.search {
+            let ascending = race.rungs.windows(2).all(|w| w[0] < w[1]);
+            let ends = race.rungs.first().is_some_and(|r| *r > 0.0) && race.rungs.last() == Some(&1.0);
+            if !ascending || !ends {
+                return fault("the rungs of a race must ascend from above 0 to 1".into());
+            }
+            let positive = |x: f64| x.is_finite() && x > 0.0;
+            if race.seeds == 0 || !positive(race.budget) || !race.margin.is_finite() || race.margin < 0.0 {
+                return fault("a race needs a seed, a budget above 0 and a margin of 0 or more".into());
+            }
         }
         for split in [Split::Train, Split::Dev, Split::Test] {
             if collection.judgments(split).is_empty() {
@@ -71,7 +214,8 @@ impl Plan {
                 return fault(format!("no dev query has a relevant passage to find in the {name} scenario"));
             }
             let train = collection.graded(Split::Train);
-            for policy in &self.grid {
+            for method in &self.grid {
+                let policy = method.policy();
                 if !self
                     .meets(collection, &train, scenario, |_, _, grade| policy.label(grade) == Label::Positive)
                 {
@@ -107,42 +251,45 @@ impl Plan {
         })
     }
 
-    /// A fingerprint of collection, plan and program: results of another one are never mixed in.
+    /// A fingerprint of collection, plan and program: results of another one are never mixed in. Scenarios, methods,
+    /// seeds, folds and the search are in the names and records of the arms, and may change.
     pub fn fingerprint(&self, collection: &Collection) -> String {
         let langs: Vec<&str> = self.langs.iter().map(Lang::as_str).collect();
         let version = (env!("CARGO_PKG_VERSION"), polygrade_train::trainer::TRAINING_VERSION);
-        let plan = format!("{:?} {langs:?} {:?} {version:?}", self.settings, self.encoder);
+        let plan = format!("{:?} {langs:?} {:?} {version:?} {:?}", self.settings, self.encoder, self.equal);
         format!("{:016x}{:016x}", collection.fingerprint(), xxh3_64(plan.as_bytes()))
     }
 
-    /// The arms of the grid, the longest first, so that no thread is left with a long one at the end.
-    pub fn arms(&self) -> Vec<Arm> {
-        let mut arms = Vec::new();
-        for &scenario in self.scenarios.iter().rev() {
-            for policy in &self.grid {
-                for &seed in &self.seeds {
-                    let labels = ArmLabels::Policy(*policy);
-                    match scenario {
-                        Scenario::Monolingual => arms.extend(self.langs.iter().map(|l| Arm {
-                            scenario,
-                            lang: Some(l.clone()),
-                            labels: labels.clone(),
-                            seed,
-                        })),
-                        _ => arms.push(Arm { scenario, lang: None, labels, seed }),
-                    }
-                }
-            }
+    /// The models' languages in a scenario: one each where models are monolingual, else all at once.
+    pub fn models(&self, scenario: Scenario) -> Vec<Option<Lang>> {
+        match scenario {
+            Scenario::Monolingual => self.langs.iter().cloned().map(Some).collect(),
+            _ => vec![None],
         }
-        arms
     }
 
-    /// The untrained encoder in each scenario, for comparison.
-    pub fn untrained(&self) -> Vec<Arm> {
-        let pairs = self.scenarios.iter().flat_map(|s| self.seeds.iter().map(move |seed| (*s, *seed)));
-        pairs
-            .map(|(scenario, seed)| Arm { scenario, lang: None, labels: ArmLabels::Untrained, seed })
-            .collect()
+    /// The folds that are trained, each a model of its own.
+    pub fn fold_list(&self) -> Vec<Option<Fold>> {
+        match self.folds {
+            0 => vec![None],
+            of => (0..of).map(|number| Some(Fold { number, of })).collect(),
+        }
+    }
+}
+
+/// One part of the queries of train and dev, left out of training and measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fold {
+    /// Which, from 0.
+    pub number: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+impl Fold {
+    /// The fold that a query's unit belongs to, the same for all its translations.
+    pub fn holds(self, unit: &str) -> bool {
+        xxh3_64(unit.as_bytes()) % u64::from(self.of) == u64::from(self.number)
     }
 }
 
@@ -153,51 +300,110 @@ pub struct Arm {
     pub scenario: Scenario,
     /// Its language, where models are monolingual.
     pub lang: Option<Lang>,
-    /// How its labels are made.
+    /// How it is trained.
     pub labels: ArmLabels,
     /// Its seed.
     pub seed: u64,
+    /// What is left out of its training, in cross-fitting.
+    pub fold: Option<Fold>,
+    /// How its training judgments are changed, in a study: the alteration's text, `None` for none.
+    pub altered: Option<String>,
 }
 
-/// How an arm's labels are made.
+/// How an arm is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ArmLabels {
-    /// It is not trained.
+    /// It is not.
     Untrained,
-    /// One policy for all.
-    Policy(Policy),
-    /// The calibrated ones.
-    Calibrated(LabelPolicies),
+    /// One method for all.
+    Method(Method),
+    /// InfoNCE under policies that differ between languages.
+    Policies(LabelPolicies),
 }
 
-impl Arm {
-    /// A name that is unique in the plan and fit for a file.
-    pub fn name(&self) -> String {
-        let labels = match &self.labels {
-            ArmLabels::Untrained => "untrained".to_owned(),
-            ArmLabels::Policy(p) => format!("tau{}", p.to_string().replace(':', "to")),
-            ArmLabels::Calibrated(_) => "calibrated".to_owned(),
-        };
-        let lang = self.lang.as_ref().map_or("all", Lang::as_str);
-        format!("{}-{lang}-{labels}-seed{}", self.scenario.name(), self.seed)
+impl ArmLabels {
+    /// In words, for the record.
+    pub fn describe(&self) -> String {
+        match self {
+            ArmLabels::Untrained => "untrained".into(),
+            ArmLabels::Method(method) => method.to_string(),
+            ArmLabels::Policies(policies) => format!("{policies:?}"),
+        }
     }
 }
 
-/// What an arm gave: values by query id, for dev and, unread until the choice is made, for test.
+impl Arm {
+    /// A name that is unique and fit for a file.
+    pub fn name(&self) -> String {
+        let labels = match &self.labels {
+            ArmLabels::Untrained => "untrained".to_owned(),
+            ArmLabels::Method(m) if m.is_cut() => format!("tau{}", m.to_string().replace(':', "to")),
+            ArmLabels::Method(Method::Policy(Policy::AllThresholds)) => "all-thresholds".to_owned(),
+            ArmLabels::Method(m) => m.to_string().replace(':', ""),
+            ArmLabels::Policies(p) => format!("policies{:016x}", xxh3_64(format!("{p:?}").as_bytes())),
+        };
+        let lang = self.lang.as_ref().map_or("all", Lang::as_str);
+        let mut name = format!("{}-{lang}-{labels}-seed{}", self.scenario.name(), self.seed);
+        if let Some(fold) = self.fold {
+            name += &format!("-fold{}of{}", fold.number + 1, fold.of);
+        }
+        if let Some(altered) = &self.altered {
+            let plain: String =
+                altered.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
+            name += &format!("-{plain}");
+            // What became a dash may have told it from another.
+            if altered.contains(['/', '\\', '_', ' ']) || !altered.is_ascii() {
+                name += &format!("-{:08x}", xxh3_64(altered.as_bytes()) as u32);
+            }
+        }
+        name
+    }
+}
+
+/// A measured value: query, pool (the place of the passages' language where pools are single languages, else 0),
+/// nDCG@10.
+pub type Measured = (u32, u16, f64);
+
+/// What an arm gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmResult {
     /// [`Plan::fingerprint`].
     pub fingerprint: String,
-    /// The label policies in words.
+    /// How it is trained, in words.
     pub labels: String,
-    /// Training steps.
+    /// Steps of the whole training.
     pub steps: u64,
-    /// Wall-clock seconds.
+    /// What was measured on the way, by rising share of the steps.
+    pub rungs: Vec<Rung>,
+    /// nDCG@10 on test after the last step; `null` where it was not measured.
+    pub test: Option<Vec<Measured>>,
+}
+
+/// An arm as it stood after a share of its steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    /// Share of the steps, 0 for an untrained encoder.
+    pub share: f64,
+    /// Steps done.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Wall-clock seconds since the rung before, measuring included.
     pub seconds: f64,
-    /// Mean loss of the last tenth of the steps.
-    pub last_loss: f64,
-    /// nDCG@10 by query index, on dev.
-    pub dev: Vec<(u32, f64)>,
-    /// nDCG@10 by query index, on test.
-    pub test: Vec<(u32, f64)>,
+    /// Mean loss since the rung before.
+    pub loss: f64,
+    /// nDCG@10 on dev, or on the fold that was left out.
+    pub dev: Vec<Measured>,
+}
+
+impl ArmResult {
+    /// The rung at this share of the steps.
+    pub fn at(&self, share: f64) -> Option<&Rung> {
+        self.rungs.iter().find(|r| r.share == share)
+    }
+
+    /// The rung that was reached.
+    pub fn last(&self) -> Option<&Rung> {
+        self.rungs.last()
+    }
 }

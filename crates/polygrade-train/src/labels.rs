@@ -17,6 +17,7 @@
 //! ```
 
 use crate::examples::Scenario;
+use crate::loss::Loss;
 use polygrade_data::{At, Error, Lang, Result, io};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -126,6 +127,9 @@ impl<'de> Deserialize<'de> for Policy {
 pub struct LabelPolicies {
     /// Where no rule fits.
     pub default: Policy,
+    /// The loss where no rule fits; InfoNCE unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
     /// Exceptions; the first that fits decides.
     #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -146,12 +150,38 @@ pub struct Rule {
     pub passage_lang: Option<Lang>,
     /// The policy.
     pub policy: Policy,
+    /// The loss of a model that the rule decides for; InfoNCE unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+}
+
+impl Rule {
+    /// A rule that fits everything.
+    pub fn new(policy: Policy) -> Self {
+        Rule { scenario: None, query_lang: None, passage_lang: None, policy, loss: None }
+    }
 }
 
 impl LabelPolicies {
     /// The same policy for all.
     pub fn uniform(policy: Policy) -> Self {
-        LabelPolicies { default: policy, rules: Vec::new() }
+        LabelPolicies { default: policy, loss: None, rules: Vec::new() }
+    }
+
+    /// The loss of a model in a scenario: of one language, or of several, for which rules of single languages do not
+    /// count. `None` where the file leaves it open.
+    pub fn loss_of(&self, scenario: Scenario, lang: Option<&Lang>) -> Option<Loss> {
+        let fits = |r: &&Rule| {
+            let own = lang.is_some() && r.query_lang.as_ref() == lang;
+            r.scenario.is_none_or(|s| s == scenario)
+                && r.passage_lang.as_ref().is_none_or(|l| lang == Some(l))
+                && (r.query_lang.is_none() || own)
+        };
+        match self.rules.iter().find(fits) {
+            // What a rule does not say of the loss is InfoNCE where the file speaks of losses at all.
+            Some(rule) => rule.loss.or_else(|| self.loss.map(|_| Loss::InfoNce)),
+            None => self.loss,
+        }
     }
 
     /// The policy of a pair of languages in a scenario.

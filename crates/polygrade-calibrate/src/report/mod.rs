@@ -5,9 +5,10 @@
 mod chart;
 
 use crate::outcome::{ALL, Calibration, Cell, TestRow, test_of};
+use crate::plan::Method;
 use chart::range;
 use polygrade_eval::html::{escape, signed, value};
-use polygrade_train::{Policy, Scenario};
+use polygrade_train::Scenario;
 use std::fmt::Write;
 
 /// The report.
@@ -44,7 +45,7 @@ fn overall(c: &Calibration, scenario: Scenario) -> Option<&Cell> {
 }
 
 fn by_lang(c: &Calibration, scenario: Scenario) -> Vec<&Cell> {
-    c.cells.iter().filter(|x| x.scenario == scenario && x.query_lang != ALL).collect()
+    c.cells.iter().filter(|x| x.scenario == scenario && x.query_lang != ALL && !x.is_pair()).collect()
 }
 
 fn title(scenario: Scenario) -> &'static str {
@@ -55,8 +56,8 @@ fn title(scenario: Scenario) -> &'static str {
     }
 }
 
-fn list(policies: &[Policy]) -> String {
-    let texts: Vec<String> = policies.iter().map(Policy::to_string).collect();
+fn list(policies: &[Method]) -> String {
+    let texts: Vec<String> = policies.iter().map(Method::to_string).collect();
     match texts.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
@@ -69,7 +70,7 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
     let Some(all) = overall(c, scenario) else { return String::new() };
     let cells = by_lang(c, scenario);
     let mut out = format!("<section class=\"card\"><h3>{}</h3>\n", title(scenario));
-    let mut chosen: Vec<(Policy, Vec<&str>)> = Vec::new();
+    let mut chosen: Vec<(Method, Vec<&str>)> = Vec::new();
     for cell in &cells {
         match chosen.iter_mut().find(|(p, _)| *p == cell.tau_chosen) {
             Some((_, langs)) => langs.push(&cell.query_lang),

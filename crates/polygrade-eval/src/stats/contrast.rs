@@ -62,9 +62,8 @@ impl Contrast {
         if count == 0 || n == 0 {
             return Contrast { mean: 0.0, se: f64::INFINITY, df: 1.0 };
         }
-        let by_query: Vec<f64> = (0..n)
-            .map(|q| a.iter().zip(b).map(|(a, b)| a[q] - b[q]).sum::<f64>() / count as f64)
-            .collect();
+        let by_query: Vec<f64> =
+            (0..n).map(|q| a.iter().zip(b).map(|(a, b)| a[q] - b[q]).sum::<f64>() / count as f64).collect();
         let mean = by_query.iter().sum::<f64>() / n as f64;
         let (query, query_df) = match n {
             1 => (f64::INFINITY, 1.0),
@@ -139,7 +138,8 @@ mod tests {
                     + 0.2 * rng.fork(10 + system).fork(seed).normal(query)
                     + 0.15 * rng.fork(20 + system).normal(query)
             };
-            let system = |s| (0..2).map(|seed| (0..60).map(|q| value(s, seed, q)).collect()).collect::<Vec<_>>();
+            let system =
+                |s| (0..2).map(|seed| (0..60).map(|q| value(s, seed, q)).collect()).collect::<Vec<_>>();
             let all = [system(0), system(1), system(2)];
             let pairs: Vec<SeedVariance> =
                 [(0, 1), (0, 2), (1, 2)].iter().map(|(a, b)| SeedVariance::of(&all[*a], &all[*b])).collect();

@@ -4,18 +4,20 @@ use super::common::{Base, NewEncoder, langs};
 use super::training::Training;
 use crate::ui::{Ui, table};
 use indicatif::ProgressBar;
-use polygrade_calibrate::arms::Watch;
+use polygrade_calibrate::lab::Watch;
 use polygrade_calibrate::outcome::{ALL, Cell, test_of};
-use polygrade_calibrate::{Calibration, Made, Plan, report};
-use polygrade_data::{Collection, Error, Lang, Result, io};
-use polygrade_train::{Policy, Scenario};
+use polygrade_calibrate::plan::{Equal, RaceSettings, Search};
+use polygrade_calibrate::{Calibration, Made, Method, Plan, report};
+use polygrade_data::{Collection, Error, Lang, Result, Split, io};
+use polygrade_train::Scenario;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     polygrade calibrate collections/mini --out runs/mini\n  \
-    polygrade calibrate sts --scenario monolingual,mixture --grid 1,2,3,4,5 --seeds 5 --out runs/sts\n\n\
+    polygrade calibrate sts --scenario monolingual,mixture --grid 1,2,3,4,5 --seeds 5 --out runs/sts\n  \
+    polygrade calibrate collections/mini --grid 1,2,3,0:2,all,bixse,cosent --search grid --out runs/all\n\n\
     A run that was stopped goes on where it was when the same command is given again.")]
 pub(crate) struct Args {
     /// The collection, with judgments in train, dev and test
@@ -29,12 +31,15 @@ pub(crate) struct Args {
     /// Languages, separated by commas; all unless given
     #[arg(long)]
     langs: Option<String>,
-    /// Models for each threshold, with different seeds
+    /// Models for each method at most, with different seeds
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: u64,
-    /// Thresholds and bands to try, such as 1,2,3,0:2; every grade above 0 unless given
+    /// What competes: thresholds (2), bands (0:2), soft:2, all (all thresholds at once), and graded losses (bixse,
+    /// cosent …), separated by commas; every grade above 0 as a threshold unless given
     #[arg(long)]
     grid: Option<String>,
+    #[command(flatten)]
+    search: SearchArgs,
     /// `static` for new encoders, or the folder of a model to go on from
     #[arg(long, default_value = "static")]
     encoder: String,
@@ -44,6 +49,36 @@ pub(crate) struct Args {
     training: Training,
 }
 
+/// How the best method is looked for.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Search")]
+struct SearchArgs {
+    /// race: all start on a small budget, and those that are significantly worse are dropped; grid: all are trained
+    /// to the end with every seed
+    #[arg(long, default_value = "race", value_parser = ["race", "grid"])]
+    search: String,
+    /// Training tokens of the race at most, as a share of the grid's [default: 0.45, 0.3 for six methods or more]
+    #[arg(long, value_name = "SHARE")]
+    budget: Option<f64>,
+    /// Differences in nDCG@10 within ± this much are no difference
+    #[arg(long, default_value_t = 0.005, value_name = "X")]
+    margin: f64,
+    /// Shares of the steps at which the race compares
+    #[arg(long, default_value = "0.25,0.5,1", value_name = "SHARES", value_delimiter = ',')]
+    rungs: Vec<f64>,
+    /// Seeds of the race, as long as it has not come down to few methods
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    race_seeds: usize,
+    /// What methods are given equally much of: steps (more positives make more pairs), or pairs of query and positive
+    /// (more positives make fewer steps)
+    #[arg(long, default_value = "steps", value_parser = ["steps", "pairs"])]
+    equal: String,
+    /// Cross-fitting for few dev queries: the queries of train and dev in so many parts, each measured by models
+    /// trained on the others; 0 never, auto: 5 where a language has fewer than 25 dev queries
+    #[arg(long, default_value = "auto", value_name = "N")]
+    folds: String,
+}
+
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let started = Instant::now();
     let collection = Collection::load(&args.collection)?;
@@ -51,18 +86,22 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let plan = plan(&args, &collection, &base)?;
     plan.check(&collection)?;
     ui.note(&format!(
-        "{}: {} languages, {} policies, {} seeds, {} scenarios",
+        "{}: {} languages, {} methods, {} seeds, {} scenarios",
         collection.meta.name,
         plan.langs.len(),
         plan.grid.len(),
         plan.seeds.len(),
         plan.scenarios.len()
     ));
+    if plan.folds > 0 {
+        ui.note(&format!("few dev queries: cross-fitting in {} folds of train and dev", plan.folds));
+    }
     let bar = Bar(ui.progress("models", 0));
-    let results = polygrade_calibrate::run(&collection, &plan, &|seed| base.encoder(seed), &args.out, &bar)?;
+    let encoder = |seed| base.encoder(seed);
+    let results = polygrade_calibrate::run(&collection, &plan, &encoder, &args.out, &bar)?;
     bar.0.finish_and_clear();
     if results.resumed > 0 {
-        ui.note(&format!("{} models were there from an earlier run", results.resumed));
+        ui.note(&format!("{} measurements were there from an earlier run", results.resumed));
     }
     let made = made(&plan, started.elapsed().as_secs_f64());
     let found = Calibration::new(&collection, &plan, &results, made)?;
@@ -99,30 +138,47 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
             .collect::<Result<_>>()?,
         None => possible(collection, &langs),
     };
-    let grid = match &args.grid {
+    let mut grid = match &args.grid {
         Some(text) => text
             .split(',')
             .map(|p| {
-                let fault =
-                    || Error::Usage(format!("--grid {p:?}: expected thresholds and bands such as 1,2,3,0:2"));
-                Policy::parse(p).ok_or_else(fault)
+                Method::parse(p).ok_or_else(|| {
+                    let what = format!(
+                        "--grid {p:?}: expected thresholds and bands such as 1,2,3,0:2, or soft:2, all, bixse, cosent …"
+                    );
+                    Error::Usage(what)
+                })
             })
             .collect::<Result<_>>()?,
         None => Plan::default_grid(collection, &langs),
     };
-    let mut unique: Vec<Policy> = Vec::new();
-    grid.into_iter().for_each(|p: Policy| {
-        if !unique.contains(&p) {
-            unique.push(p)
-        }
+    // Thresholds first, from low to high, then bands, then the others: the order of the charts.
+    grid.sort_by(|a: &Method, b: &Method| {
+        a.order().partial_cmp(&b.order()).unwrap_or(std::cmp::Ordering::Equal)
     });
-    // Thresholds first, from low to high, then bands: the order of the charts.
-    unique.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
-    let grid = unique;
+    grid.dedup();
     if !(1..=1000).contains(&args.seeds) {
         return Err(Error::Usage("--seeds must be 1 to 1000".into()));
     }
     let first = args.training.seed;
+    let own = &args.search;
+    let search = match own.search.as_str() {
+        "grid" => Search::Grid,
+        _ => Search::Race(RaceSettings {
+            rungs: own.rungs.clone(),
+            seeds: own.race_seeds,
+            margin: own.margin,
+            budget: own.budget.unwrap_or(RaceSettings::for_methods(grid.len()).budget),
+        }),
+    };
+    let folds = match own.folds.as_str() {
+        "auto" => folds(collection, &langs),
+        n => n
+            .parse()
+            .ok()
+            .filter(|n| *n <= 100)
+            .ok_or_else(|| Error::Usage(format!("--folds {n:?}: expected auto, 0, or 2 to 100")))?,
+    };
     Ok(Plan {
         scenarios,
         langs,
@@ -134,17 +190,19 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
             "static" => format!("new static encoder, {}", args.new.describe()),
             dir => format!("{dir}, weights {:016x}", base.encoder(0).fingerprint()),
         },
+        search,
+        equal: if own.equal == "pairs" { Equal::Pairs } else { Equal::Steps },
+        folds,
     })
 }
 
-fn order(policy: &Policy) -> (u8, f32, f32) {
-    match *policy {
-        Policy::Threshold(t) => (0, t, t),
-        Policy::Band { lo, hi } => (1, hi, lo),
-        Policy::Soft(t) => (2, t, t),
-        Policy::AllThresholds => (3, 0.0, 0.0),
-        Policy::Graded => (4, 0.0, 0.0),
-    }
+/// Folds where a language has too few dev queries to tell anything.
+fn folds(collection: &Collection, langs: &[Lang]) -> u32 {
+    let dev = collection.graded(Split::Dev);
+    let of =
+        |lang: &Lang| dev.queries().iter().filter(|q| collection.queries[**q as usize].lang == *lang).count();
+    let fewest = langs.iter().map(of).filter(|n| *n > 0).min().unwrap_or(0);
+    if (1..25).contains(&fewest) { 5 } else { 0 }
 }
 
 /// With one language there is no mixture, and without judged translations nothing crosses languages.
@@ -205,8 +263,11 @@ fn date(days: u64) -> String {
 struct Bar(ProgressBar);
 
 impl Watch for Bar {
-    fn total(&self, arms: usize) {
-        self.0.set_length(arms as u64);
+    fn total(&self, rungs: usize) {
+        self.0.set_length(rungs as u64);
+    }
+    fn note(&self, text: &str) {
+        self.0.set_message(text.to_owned());
     }
     fn done(&self, arm: &str) {
         self.0.inc(1);
@@ -220,8 +281,8 @@ fn text(c: &Calibration) -> String {
         Scenario::ALL.into_iter().filter(|s| c.cells.iter().any(|x| x.scenario == *s)).collect();
     for scenario in scenarios {
         let row = |cell: &Cell| {
-            let rivals: Vec<String> = cell.tau_equivalent.iter().map(Policy::to_string).collect();
-            let mean = |p: &Policy| cell.policies.iter().find(|r| r.policy == *p).map_or(0.0, |r| r.mean);
+            let rivals: Vec<String> = cell.tau_equivalent.iter().map(Method::to_string).collect();
+            let mean = |p: &Method| cell.policies.iter().find(|r| r.policy == *p).map_or(0.0, |r| r.mean);
             let test = test_of(c, scenario, &cell.query_lang);
             let value =
                 |system: &str| test.get(system).map_or("–".to_owned(), |r| format!("{:.3}", r.mean));
@@ -236,15 +297,30 @@ fn text(c: &Calibration) -> String {
                 value("bm25"),
             ]
         };
-        let (all, langs): (Vec<&Cell>, Vec<&Cell>) =
-            c.cells.iter().filter(|x| x.scenario == scenario).partition(|x| x.query_lang == ALL);
+        let (all, langs): (Vec<&Cell>, Vec<&Cell>) = c
+            .cells
+            .iter()
+            .filter(|x| x.scenario == scenario && !x.is_pair())
+            .partition(|x| x.query_lang == ALL);
         let rows: Vec<Vec<String>> = langs.into_iter().chain(all).map(row).collect();
         out += &format!("{} ({} on dev; on test at the end)\n", scenario.name(), c.metric);
         let head = ["queries in", "best τ", "dev", "as good", "chosen", "calibrated", "untrained", "BM25"];
         out += &table(&head, &rows);
         out.push('\n');
     }
-    out
+    out + &cost(c)
+}
+
+/// What the search cost.
+fn cost(c: &Calibration) -> String {
+    let (own, grid) = (c.search.tokens as f64 / 1e6, c.search.grid_tokens as f64 / 1e6);
+    match c.search.kind {
+        "race" if grid > 0.0 => format!(
+            "race: {own:.2} million training tokens, {:.0} % of the full grid's {grid:.2} million\n",
+            100.0 * own / grid
+        ),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

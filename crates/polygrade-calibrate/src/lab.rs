@@ -1,0 +1,436 @@
+//! Training and measuring arms, with their results in files, so that a calibration that was killed goes on where
+//! it stopped.
+//!
+//! An arm is brought to a share of its steps, measured, and may go on from there later: the bits are those of a
+//! training that was never interrupted. Its record is one file under `arms/`, written anew, atomically, after each
+//! rung. Models stay in memory between rungs; transformers leave checkpoints instead, which are removed when the arm
+//! is done. Arms run in parallel, each on one thread, and their results do not depend on that.
+//!
+//! Two methods that label every training pair alike make the same model, which is trained once.
+
+use crate::plan::{Arm, ArmLabels, ArmResult, Fold, Measured, Plan, Rung};
+use crate::records::Records;
+use polygrade_data::{At, Collection, Error, Graded, Index, Judgment, Lang, Result, Split, io};
+use polygrade_encoder::{Encoder, TextEncoder};
+use polygrade_eval::{Measure, Pool};
+use polygrade_index::{Order, Rankings, rank_bm25};
+use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::{Examples, LabelPolicies, Scenario, Settings, TokenizedCollection, Trainer};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+/// The metric, by which methods are compared.
+pub const METRIC: Measure = Measure::Ndcg(Some(10));
+
+/// What happens while it runs, for a progress bar.
+pub trait Watch: Sync {
+    /// So many rungs will be run in all, at most.
+    fn total(&self, rungs: usize);
+    /// An arm has reached a rung.
+    fn done(&self, arm: &str);
+    /// Something that is worth a line.
+    fn note(&self, text: &str);
+}
+
+/// Makes the encoder that training starts from, for a seed.
+pub type Base<'a> = &'a (dyn Fn(u64) -> Encoder + Sync);
+
+/// Where arms are trained and measured.
+pub struct Lab<'a> {
+    /// The collection.
+    pub collection: &'a Collection,
+    /// The plan.
+    pub plan: &'a Plan,
+    base: Base<'a>,
+    texts: TokenizedCollection,
+    graded: [Graded; 3],
+    folds: Vec<(Graded, Graded)>,
+    fingerprint: String,
+    dir: PathBuf,
+    /// Whether all threads share one arm, so that one model is in memory at a time; else each thread has its own.
+    share: bool,
+    records: Mutex<Records<'a>>,
+    resumed: Mutex<usize>,
+    watch: &'a dyn Watch,
+}
+
+/// An arm on its way.
+pub struct Entry<'e> {
+    /// The arm.
+    pub arm: Arm,
+    examples: Option<&'e Examples>,
+    steps: Option<u64>,
+    live: Option<Trainer<'e>>,
+}
+
+impl<'e> Entry<'e> {
+    /// An arm that is trained on `examples`, for so many `steps` or as many as its epochs make.
+    pub fn new(arm: Arm, examples: Option<&'e Examples>, steps: Option<u64>) -> Self {
+        Entry { arm, examples, steps, live: None }
+    }
+
+    /// Lets go of the model.
+    pub fn drop_model(&mut self) {
+        self.live = None;
+    }
+}
+
+impl<'a> Lab<'a> {
+    /// Tokenises all texts once. Results are kept under `dir`/arms.
+    pub fn new(
+        collection: &'a Collection,
+        plan: &'a Plan,
+        base: Base<'a>,
+        dir: &Path,
+        watch: &'a dyn Watch,
+    ) -> Result<Self> {
+        plan.check(collection)?;
+        let first = plan.seeds.first().copied().unwrap_or(1);
+        let folds = plan.fold_list().into_iter().flatten().map(|fold| folded(collection, fold)).collect();
+        let lab = Lab {
+            collection,
+            plan,
+            base,
+            texts: TokenizedCollection::new(collection, &*base(first))?,
+            graded: Split::ALL.map(|s| collection.graded(s)),
+            folds,
+            fingerprint: plan.fingerprint(collection),
+            dir: dir.join("arms"),
+            share: plan.settings.transformer.is_some(),
+            records: Mutex::new(Records::new(collection, plan)),
+            resumed: Mutex::new(0),
+            watch,
+        };
+        std::fs::create_dir_all(&lab.dir).map_err(|e| Error::io(&lab.dir, e))?;
+        Ok(lab)
+    }
+
+    /// The results so far.
+    pub fn records(&self) -> MutexGuard<'_, Records<'a>> {
+        self.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The watcher.
+    pub fn watch(&self) -> &'a dyn Watch {
+        self.watch
+    }
+
+    /// Ends the work: the results, and the number of rungs that were there already.
+    pub fn into_records(self) -> (Records<'a>, usize) {
+        let resumed = *self.resumed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (self.records.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner), resumed)
+    }
+
+    /// The training judgments.
+    pub fn train(&self, fold: Option<Fold>) -> &Graded {
+        match fold {
+            None => &self.graded[Split::Train as usize],
+            Some(fold) => &self.folds[fold.number as usize].0,
+        }
+    }
+
+    fn dev(&self, fold: Option<Fold>) -> &Graded {
+        match fold {
+            None => &self.graded[Split::Dev as usize],
+            Some(fold) => &self.folds[fold.number as usize].1,
+        }
+    }
+
+    /// The judgments of the dev split.
+    pub fn langs(&self, lang: Option<&Lang>) -> Vec<Lang> {
+        lang.map_or_else(|| self.plan.langs.clone(), |l| vec![l.clone()])
+    }
+
+    /// What an arm is trained on; `None` for an untrained one.
+    pub fn examples(&self, arm: &Arm) -> Option<Examples> {
+        self.examples_of(arm, self.train(arm.fold))
+    }
+
+    /// What an arm is trained on, of these judgments.
+    pub fn examples_of(&self, arm: &Arm, train: &Graded) -> Option<Examples> {
+        let policies = match &arm.labels {
+            ArmLabels::Untrained => return None,
+            ArmLabels::Method(m) => LabelPolicies::uniform(m.policy()),
+            ArmLabels::Policies(p) => p.clone(),
+        };
+        let langs = self.langs(arm.lang.as_ref());
+        Some(Examples::new(self.collection, train, arm.scenario, &langs, &policies))
+    }
+
+    /// The settings of an arm's training.
+    pub fn settings(&self, arm: &Arm, steps: Option<u64>) -> Settings {
+        let base = Settings { seed: arm.seed, ..self.plan.settings.clone() };
+        let settings = match &arm.labels {
+            ArmLabels::Method(m) => Settings { loss: m.loss(), ..base },
+            _ => base,
+        };
+        Settings { steps: steps.or(settings.steps), ..settings }
+    }
+
+    /// Brings all entries to a share of their steps and measures them on dev, and after the last step on `test` too
+    /// where that is asked for.
+    pub fn advance<'e>(&'e self, entries: &mut [Entry<'e>], share: f64, test: bool) -> Result<()> {
+        let one = |entry: &mut Entry<'e>| {
+            let (name, resumed) = self.advance_one(entry, share, test)?;
+            *self.resumed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += usize::from(resumed);
+            self.watch.done(&name);
+            Ok(())
+        };
+        match self.share {
+            true => entries.iter_mut().try_for_each(one),
+            false => entries.par_iter_mut().with_max_len(1).try_for_each(one),
+        }
+    }
+
+    fn advance_one<'e>(&'e self, entry: &mut Entry<'e>, share: f64, test: bool) -> Result<(String, bool)> {
+        let name = entry.arm.name();
+        let path = self.dir.join(format!("{name}.json"));
+        let mut result = match self.load(&path, &entry.arm)? {
+            Some(result) => result,
+            None => ArmResult {
+                fingerprint: self.fingerprint.clone(),
+                labels: entry.arm.labels.describe(),
+                steps: 0,
+                rungs: Vec::new(),
+                test: None,
+            },
+        };
+        let share = if entry.examples.is_none() { 0.0 } else { share };
+        let test = test && (share == 1.0 || entry.examples.is_none());
+        let there = result.at(share).is_some() && (!test || result.test.is_some());
+        if !there {
+            match self.same_as(&entry.arm) {
+                Some(first) => result = first,
+                None => self.run(entry, share, test, &mut result)?,
+            }
+            let json = serde_json::to_vec(&result).map_err(|e| Error::Internal(e.to_string()))?;
+            io::write(&path, &json)?;
+        }
+        // What an earlier run found further on is not looked at before this one gets there.
+        result.rungs.retain(|r| r.share <= share);
+        if !test {
+            result.test = None;
+        }
+        self.records().arms.insert(name.clone(), result);
+        Ok((name, there))
+    }
+
+    /// Gives the results of an arm to another one, which trains alike.
+    pub fn copy(&self, from: &Arm, to: &Arm) {
+        let mut records = self.records();
+        if let Some(result) = records.arms.get(&from.name()).cloned() {
+            records.arms.insert(to.name(), result);
+        }
+    }
+
+    fn run<'e>(
+        &'e self,
+        entry: &mut Entry<'e>,
+        share: f64,
+        test: bool,
+        result: &mut ArmResult,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let arm = &entry.arm;
+        let Some(examples) = entry.examples else {
+            let encoder = (self.base)(arm.seed);
+            let (dev, on_test) = self.measure(arm, &*encoder, true, true);
+            let rung = Rung {
+                share: 0.0,
+                step: 0,
+                tokens: 0,
+                seconds: started.elapsed().as_secs_f64(),
+                loss: 0.0,
+                dev,
+            };
+            *result = ArmResult { rungs: vec![rung], test: Some(on_test), ..result.clone() };
+            return Ok(());
+        };
+        let checkpoint = self.checkpoint(arm);
+        let settings = self.settings(arm, entry.steps);
+        let mut trainer = match entry.live.take() {
+            Some(trainer) => trainer,
+            None => {
+                let encoder = (self.base)(arm.seed);
+                let mut trainer = Trainer::new(encoder, examples, &self.texts, settings, self.share)?;
+                if checkpoint.exists() {
+                    trainer.resume(&checkpoint)?;
+                }
+                trainer
+            }
+        };
+        result.steps = trainer.total();
+        let goal = ((trainer.total() as f64 * share).ceil() as u64).min(trainer.total());
+        let (mut loss, mut steps) = (0.0, 0u32);
+        // One that was left further on cannot go back.
+        while trainer.done() < goal {
+            let Some(report) = trainer.next_step() else { break };
+            report.check()?;
+            (loss, steps) = (loss + report.loss, steps + 1);
+        }
+        let needed = result.at(share).is_none();
+        let (dev, on_test) = {
+            let snapshot;
+            let encoder: &dyn TextEncoder = if self.share {
+                snapshot = trainer.snapshot();
+                &*snapshot
+            } else {
+                trainer.encoder()
+            };
+            self.measure(arm, encoder, needed, test)
+        };
+        if needed {
+            result.rungs.push(Rung {
+                share,
+                step: trainer.done(),
+                tokens: trainer.tokens(),
+                seconds: started.elapsed().as_secs_f64(),
+                loss: loss / f64::from(steps.max(1)),
+                dev,
+            });
+            result.rungs.sort_by(|a, b| a.share.total_cmp(&b.share));
+        }
+        if test {
+            result.test = Some(on_test);
+        }
+        if trainer.done() < trainer.total() {
+            if self.share {
+                trainer.save_checkpoint(&checkpoint)?;
+            } else {
+                entry.live = Some(trainer);
+            }
+        } else if checkpoint.exists() {
+            std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, arm: &Arm) -> PathBuf {
+        self.dir.join(format!("{}.checkpoint", arm.name()))
+    }
+
+    /// Removes what an arm that will not go on has left.
+    pub fn forget(&self, arm: &Arm) -> Result<()> {
+        let path = self.checkpoint(arm);
+        if path.exists() { std::fs::remove_file(&path).map_err(|e| Error::io(&path, e)) } else { Ok(()) }
+    }
+
+    /// Removes what arms that did not go on have left.
+    pub fn remove_checkpoints(&self) -> Result<()> {
+        for entry in self.dir.read_dir().map_err(|e| Error::io(&self.dir, e))? {
+            let path = entry.map_err(|e| Error::io(&self.dir, e))?.path();
+            if path.extension().is_some_and(|e| e == "checkpoint") {
+                std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The values on dev and on test, where they are wanted.
+    fn measure(
+        &self,
+        arm: &Arm,
+        encoder: &dyn TextEncoder,
+        dev: bool,
+        test: bool,
+    ) -> (Vec<Measured>, Vec<Measured>) {
+        let langs = self.langs(arm.lang.as_ref());
+        // Both together, so that passages are encoded once.
+        let of =
+            |graded, wanted| if wanted { queries_in(self.collection, graded, &langs) } else { Vec::new() };
+        let (on_dev, on_test) = (self.dev(arm.fold), &self.graded[Split::Test as usize]);
+        let mut queries: Vec<Index> = of(on_dev, dev);
+        queries.extend(of(on_test, test));
+        queries.sort_unstable();
+        queries.dedup();
+        let pools = self.pools(arm.scenario);
+        let rankings = evaluate(encoder, self.collection, &self.texts, &queries, &pools, 10, self.share);
+        let values = |graded, wanted| {
+            if wanted { self.values(arm.scenario, &pools, &rankings, graded) } else { Vec::new() }
+        };
+        (values(on_dev, dev), values(on_test, test))
+    }
+
+    /// The result in a file, if there is one; one of another collection or plan is refused.
+    fn load(&self, path: &Path, arm: &Arm) -> Result<Option<ArmResult>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = io::read_to_string(path)?;
+        let result: ArmResult = serde_json::from_str(&text).map_err(|e| {
+            Error::input(
+                At::file(path),
+                format!("is no result of an arm: {e}"),
+                "remove the file to run the arm again",
+            )
+        })?;
+        if result.fingerprint != self.fingerprint {
+            let what = "belongs to another collection, settings or version of polygrade";
+            return Err(Error::input(At::file(path), what, "choose another --out, or remove this folder"));
+        }
+        Ok(Some(result).filter(|r| r.labels == arm.labels.describe()))
+    }
+
+    /// An untrained transformer is the same one whatever the seed: the result of the first seed, where it is there.
+    fn same_as(&self, arm: &Arm) -> Option<ArmResult> {
+        let first = *self.plan.seeds.first().filter(|s| **s != arm.seed)?;
+        if !self.share || arm.labels != ArmLabels::Untrained {
+            return None;
+        }
+        let path = self.dir.join(format!("{}.json", Arm { seed: first, ..arm.clone() }.name()));
+        self.load(&path, arm).ok().flatten()
+    }
+
+    /// One pool in a query's own language, or one for each language where queries cross to all others.
+    fn pools(&self, scenario: Scenario) -> Vec<Pool> {
+        match scenario {
+            Scenario::CrossLingual => self.plan.langs.iter().map(|l| Pool::Langs(vec![l.clone()])).collect(),
+            _ => vec![Pool::Same],
+        }
+    }
+
+    /// Each query's value in each pool that it belongs to. A pool that holds no relevant passage for a query says
+    /// nothing about it and is left out.
+    fn values(
+        &self,
+        scenario: Scenario,
+        pools: &[Pool],
+        rankings: &[Rankings],
+        graded: &Graded,
+    ) -> Vec<Measured> {
+        let mut out = Vec::new();
+        for (place, (pool, ranking)) in pools.iter().zip(rankings).enumerate() {
+            let topics = ranking.topics(self.collection, graded, pool);
+            for (&q, topic) in ranking.queries.iter().zip(&topics) {
+                let lang = &self.collection.queries[q as usize].lang;
+                let own = pool.holds(lang, lang);
+                if (scenario == Scenario::CrossLingual) == own || topic.judged.iter().all(|g| *g <= 0.0) {
+                    continue;
+                }
+                out.push((q, place as u16, METRIC.of(topic)));
+            }
+        }
+        out
+    }
+
+    /// BM25's values on test.
+    pub fn bm25(&self, scenario: Scenario) -> Vec<Measured> {
+        let graded = &self.graded[Split::Test as usize];
+        let queries = queries_in(self.collection, graded, &self.plan.langs);
+        let pools = self.pools(scenario);
+        let order = |pool| Order { pool, depth: 10, ties: &self.texts.ties, placed: None };
+        let rankings: Vec<Rankings> =
+            pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
+        self.values(scenario, &pools, &rankings, graded)
+    }
+}
+
+/// The judgments of train and dev without a fold's queries, and of that fold's alone.
+fn folded(collection: &Collection, fold: Fold) -> (Graded, Graded) {
+    let all = [Split::Train, Split::Dev].into_iter().flat_map(|s| collection.judgments(s).iter().copied());
+    let inside = |j: &Judgment| fold.holds(collection.queries[j.query as usize].unit());
+    let (held, rest): (Vec<Judgment>, Vec<Judgment>) = all.partition(inside);
+    (Graded::of(collection, &rest), Graded::of(collection, &held))
+}

@@ -1,0 +1,453 @@
+//! The race: which ways of training are best, without training all of them to the end.
+//!
+//! All contenders start on a small share of their steps, with the same seeds (the same start, the same order of
+//! queries), and go on from where they stand. At each rung every pair of those that are left is compared on dev
+//! ([`Contrast`]: paired over queries, with the variance between seeds pooled over the pairs). A contender that is
+//! significantly worse than any other leaves. The race ends when one is left, when the rest are equivalent (each
+//! pair's interval lies within ± margin), when all rungs and seeds are done, or when the budget of training tokens
+//! is spent; then those that are left cannot be told apart.
+//!
+//! **Error control.** The level α is divided evenly over the looks at the data (the rungs, and one with all seeds),
+//! and within a look over the pairs by Holm's method. So the probability that any contender is ever dropped for one
+//! that is truly no better is at most α, in each cell. Successive halving (Jamieson and Talwalkar 2016) drops half
+//! at each rung whatever the evidence; racing (Maron and Moore 1997; F-race, Birattari et al. 2002) is what this is.
+//!
+//! A race depends on nothing but the plan: results that are there from an earlier run save time, and are read only
+//! up to the rung that the race has reached.
+
+use crate::lab::{Entry, Lab};
+use crate::plan::{Arm, ArmLabels, Fold, Method, RaceSettings};
+use crate::records::{Cell, Pair, Records};
+use polygrade_data::{Lang, Result};
+use polygrade_eval::stats::contrast::{Contrast, SeedVariance};
+use polygrade_eval::stats::correction::Correction;
+use polygrade_train::{Examples, Scenario};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Why a race ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// One contender is left.
+    One,
+    /// Those that are left are equivalent.
+    Equivalent,
+    /// The budget is spent.
+    Budget,
+    /// All steps with all seeds are done.
+    Complete,
+}
+
+/// One look at the data.
+#[derive(Debug, Clone, Serialize)]
+pub struct Round {
+    /// Share of the steps.
+    pub share: f64,
+    /// Seeds.
+    pub seeds: usize,
+    /// Contenders that were compared.
+    pub alive: Vec<usize>,
+    /// Those that left.
+    pub dropped: Vec<Dropped>,
+    /// Pairs that were found to be equivalent.
+    pub equivalent: Vec<(usize, usize)>,
+    /// Training tokens of the race up to here.
+    pub tokens: u64,
+}
+
+/// A contender that left.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Dropped {
+    /// Which.
+    pub worse: usize,
+    /// The one that it is most clearly worse than.
+    pub than: usize,
+    /// The mean difference, below 0.
+    pub difference: f64,
+    /// Its p-value, adjusted by Holm's method for the pairs of this look.
+    pub p: f64,
+}
+
+/// A race and how it ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Race {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The language, where models are monolingual.
+    pub lang: Option<Lang>,
+    /// The looks, in order.
+    pub rounds: Vec<Round>,
+    /// The contenders that are left.
+    pub survivors: Vec<usize>,
+    /// Why it ended.
+    pub end: End,
+    /// Tokens that were trained on.
+    pub tokens: u64,
+    /// Tokens that the full grid trains on, from those of the race.
+    pub grid_tokens: u64,
+}
+
+/// The verdict of one look on pairs of contenders.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Those that are worse than another one.
+    pub dropped: Vec<Dropped>,
+    /// Equivalent pairs.
+    pub equivalent: Vec<(usize, usize)>,
+}
+
+/// Compares all pairs of contenders at level `alpha` together.
+pub fn judge(pairs: &BTreeMap<(usize, usize), Contrast>, alpha: f64, margin: f64) -> Verdict {
+    let p: Vec<f64> = pairs.values().map(Contrast::p).collect();
+    let adjusted = Correction::Holm.adjust(&p);
+    let mut dropped: BTreeMap<usize, Dropped> = BTreeMap::new();
+    for ((&(a, b), contrast), &p) in pairs.iter().zip(&adjusted) {
+        if p >= alpha || contrast.mean == 0.0 {
+            continue;
+        }
+        let (worse, than) = if contrast.mean < 0.0 { (a, b) } else { (b, a) };
+        let found = Dropped { worse, than, difference: -contrast.mean.abs(), p };
+        let kept = dropped.entry(worse).or_insert(found);
+        if found.p < kept.p {
+            *kept = found;
+        }
+    }
+    // Two one-sided tests at alpha: the interval at 1 − 2 alpha lies inside, divided over the pairs.
+    let level = 1.0 - 2.0 * alpha / pairs.len().max(1) as f64;
+    let inside = |c: &Contrast| {
+        let i = c.interval(level);
+        i.low > -margin && i.high < margin
+    };
+    let equivalent = pairs.iter().filter(|(_, c)| inside(c)).map(|(pair, _)| *pair).collect();
+    Verdict { dropped: dropped.into_values().collect(), equivalent }
+}
+
+/// The contrasts of all pairs among `alive`, with the variance between seeds pooled over them.
+pub fn contrasts(
+    records: &Records,
+    cell: Cell,
+    contenders: &[ArmLabels],
+    alive: &[usize],
+) -> BTreeMap<(usize, usize), Contrast> {
+    let mut pairs: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
+    for (i, &a) in alive.iter().enumerate() {
+        for &b in &alive[i + 1..] {
+            if let Some(pair) = records.pair(cell, &contenders[a], &contenders[b]) {
+                let (of_a, of_b) = (records.sampled(cell, pair.a), records.sampled(cell, pair.b));
+                pairs.insert((a, b), Pair { a: of_a, b: of_b, share: pair.share });
+            }
+        }
+    }
+    // Twins never differ; they say nothing of what chance does.
+    let differing = |p: &&Pair| p.a.by_seed != p.b.by_seed;
+    let variances: Vec<SeedVariance> =
+        pairs.values().filter(differing).map(|p| SeedVariance::of(&p.a.by_seed, &p.b.by_seed)).collect();
+    let pooled = SeedVariance::pooled(&variances, alive.len());
+    let of = |p: &Pair| {
+        let known = (p.a.by_seed != p.b.by_seed).then_some(pooled);
+        Contrast::of(&p.a.by_seed, &p.b.by_seed, known)
+    };
+    pairs.iter().map(|(k, p)| (*k, of(p))).collect()
+}
+
+/// What contenders are trained on in one scenario (and language): examples by contender and fold, steps that are fair,
+/// and who trains like whom.
+pub struct Field {
+    scenario: Scenario,
+    lang: Option<Lang>,
+    /// The contenders.
+    pub contenders: Vec<ArmLabels>,
+    examples: Vec<Vec<(Option<Fold>, Examples)>>,
+    steps: Vec<Option<u64>>,
+    /// For each contender the first one that trains alike: itself, unless it is a twin.
+    pub twin_of: Vec<usize>,
+}
+
+impl Field {
+    /// Prepares the contenders. With `folds`, one model a fold; else one on the whole training split.
+    pub fn new(
+        lab: &Lab,
+        scenario: Scenario,
+        lang: Option<&Lang>,
+        contenders: Vec<ArmLabels>,
+        folds: bool,
+    ) -> Field {
+        let plan = lab.plan;
+        let folds = if folds { plan.fold_list() } else { vec![None] };
+        let arm = |labels: &ArmLabels, fold| Arm {
+            scenario,
+            lang: lang.cloned(),
+            labels: labels.clone(),
+            seed: 0,
+            fold,
+            altered: None,
+        };
+        let examples: Vec<Vec<(Option<Fold>, Examples)>> = contenders
+            .iter()
+            .map(|c| folds.iter().filter_map(|f| Some((*f, lab.examples(&arm(c, *f))?))).collect())
+            .collect();
+        let mut seen: Vec<(u64, usize)> = Vec::new();
+        let mut twin_of = Vec::new();
+        for (i, (labels, of)) in contenders.iter().zip(&examples).enumerate() {
+            let mut hash = Xxh3::new();
+            if let ArmLabels::Method(m) = labels {
+                hash.update(m.loss().name().as_bytes());
+            }
+            of.iter().for_each(|(_, e)| e.fingerprint(|n| hash.update(&n.to_le_bytes())));
+            let hash = hash.digest();
+            match seen.iter().find(|(h, _)| *h == hash) {
+                Some((_, first)) => twin_of.push(*first),
+                None => {
+                    seen.push((hash, i));
+                    twin_of.push(i);
+                }
+            }
+        }
+        let steps = steps(lab, &examples);
+        Field { scenario, lang: lang.cloned(), contenders, examples, steps, twin_of }
+    }
+
+    /// The arms of these contenders and seeds that have to be trained.
+    pub fn entries(&self, which: &[usize], seeds: &[u64]) -> Vec<(usize, Entry<'_>)> {
+        let mut out = Vec::new();
+        for &c in which.iter().filter(|c| self.twin_of[**c] == **c) {
+            for &seed in seeds {
+                for (fold, examples) in &self.examples[c] {
+                    let arm = self.arm(c, seed, *fold);
+                    out.push((c, Entry::new(arm, Some(examples), self.steps[c])));
+                }
+            }
+        }
+        out
+    }
+
+    /// The arm of a contender.
+    pub fn arm(&self, contender: usize, seed: u64, fold: Option<Fold>) -> Arm {
+        Arm {
+            scenario: self.scenario,
+            lang: self.lang.clone(),
+            labels: self.contenders[contender].clone(),
+            seed,
+            fold,
+            altered: None,
+        }
+    }
+
+    /// Gives twins among `which` the results of the ones that they train like.
+    pub fn share(&self, lab: &Lab, which: &[usize], seeds: &[u64]) {
+        for &c in which.iter().filter(|c| self.twin_of[**c] != **c) {
+            for &seed in seeds {
+                for (fold, _) in &self.examples[c] {
+                    lab.copy(&self.arm(self.twin_of[c], seed, *fold), &self.arm(c, seed, *fold));
+                }
+            }
+        }
+    }
+}
+
+/// The steps of each contender: those of its epochs, or as many as give all the pairs of the one that has the fewest.
+fn steps(lab: &Lab, examples: &[Vec<(Option<Fold>, Examples)>]) -> Vec<Option<u64>> {
+    let settings = &lab.plan.settings;
+    if lab.plan.equal == crate::plan::Equal::Steps {
+        return vec![None; examples.len()];
+    }
+    let pairs: Vec<(f64, usize)> = examples
+        .iter()
+        .map(|of| {
+            of.first().map_or((0.0, 0), |(_, e)| {
+                (e.pairs_per_epoch(settings.per_query), e.steps_per_epoch(settings.batch))
+            })
+        })
+        .collect();
+    let fewest = pairs.iter().map(|p| p.0).filter(|p| *p > 0.0).fold(f64::INFINITY, f64::min);
+    let of = |&(pairs, steps): &(f64, usize)| {
+        let epochs = settings.epochs as f64 * fewest / pairs.max(1.0);
+        ((epochs * steps as f64).round() as u64).max(1)
+    };
+    pairs.iter().map(|p| Some(of(p))).collect()
+}
+
+/// Runs a race between the contenders of `field`.
+pub fn race(lab: &Lab, field: &Field, settings: &RaceSettings) -> Result<Race> {
+    let plan = lab.plan;
+    let few = &plan.seeds[..settings.seeds.min(plan.seeds.len())];
+    let looks = looks(settings, few.len(), plan.seeds.len());
+    let alpha = (1.0 - plan.level) / looks.len() as f64;
+    let cell = Cell::new(field.scenario, field.lang.as_ref());
+    let first: Vec<usize> = (0..field.contenders.len()).filter(|c| field.twin_of[*c] == *c).collect();
+    let mut alive: Vec<usize> = (0..field.contenders.len()).collect();
+    let mut entries = field.entries(&alive, few);
+    let mut race = Race {
+        scenario: field.scenario,
+        lang: field.lang.clone(),
+        rounds: Vec::new(),
+        survivors: Vec::new(),
+        end: End::Complete,
+        tokens: 0,
+        grid_tokens: 0,
+    };
+    // What one arm's whole training costs, by contender, once it is known.
+    let mut whole: BTreeMap<usize, f64> = BTreeMap::new();
+    let mut reached = 0.0;
+    if first.len() < 2 {
+        // Nothing differs, so that there is nothing to find out.
+        (race.survivors, race.end) = (alive, End::Equivalent);
+        if first.len() == 1 && race.survivors.len() == 1 {
+            race.end = End::One;
+        }
+        return Ok(race);
+    }
+    for (number, &(share, seeds)) in looks.iter().enumerate() {
+        let runners = alive.iter().filter(|c| field.twin_of[**c] == **c);
+        let (mut share, mut last) = (share, false);
+        let seeds_now = &plan.seeds[..seeds];
+        if number == 0 {
+            // Nothing is known of the cost yet, but the grid's is in the same unit: arms, seeds and shares.
+            share = share.min(settings.budget * plan.seeds.len() as f64 / seeds as f64);
+        } else {
+            let grid: f64 = whole.values().sum::<f64>() * plan.seeds.len() as f64;
+            let left = settings.budget * grid - race.tokens as f64;
+            let rate: f64 = runners.map(|c| whole.get(c).copied().unwrap_or(0.0)).sum();
+            let more = |share: f64| match seeds > few.len() {
+                true => rate * (seeds - few.len()) as f64,
+                false => rate * seeds as f64 * (share - reached),
+            };
+            if more(share) > left {
+                // What is left buys a part of the way, in whole hundredths.
+                let part = reached + left / (rate * seeds as f64).max(1.0);
+                share = (part * 100.0).floor() / 100.0;
+                if seeds > few.len() || share < reached + 0.05 {
+                    race.end = End::Budget;
+                    break;
+                }
+                last = true;
+            }
+        }
+        if seeds > few.len() {
+            entries = field.entries(&alive, seeds_now);
+        }
+        let mut going: Vec<Entry> =
+            entries.drain(..).filter(|(c, _)| alive.contains(c)).map(|(_, e)| e).collect();
+        lab.advance(&mut going, share, false)?;
+        field.share(lab, &alive, seeds_now);
+        entries = going
+            .into_iter()
+            .filter_map(|e| Some((field.contenders.iter().position(|c| *c == e.arm.labels)?, e)))
+            .collect();
+        reached = share;
+        let records = lab.records();
+        (race.tokens, whole) = spent(&records, field, &first, &plan.seeds);
+        let pairs = contrasts(&records, cell, &field.contenders, &alive);
+        drop(records);
+        let verdict = judge(&pairs, alpha, settings.margin);
+        let before = alive.clone();
+        alive.retain(|c| verdict.dropped.iter().all(|d| d.worse != *c));
+        race.rounds.push(Round {
+            share,
+            seeds,
+            alive: before,
+            dropped: verdict.dropped,
+            equivalent: verdict.equivalent.clone(),
+            tokens: race.tokens,
+        });
+        for (c, entry) in &entries {
+            if !alive.contains(c) {
+                lab.forget(&entry.arm)?;
+            }
+        }
+        let all_equivalent = alive.iter().enumerate().all(|(i, a)| {
+            alive[i + 1..].iter().all(|b| verdict.equivalent.contains(&(*a.min(b), *a.max(b))))
+        });
+        race.end = match alive.len() {
+            1 => End::One,
+            _ if all_equivalent => End::Equivalent,
+            _ if last => End::Budget,
+            _ => continue,
+        };
+        break;
+    }
+    race.grid_tokens = (whole.values().sum::<f64>() * plan.seeds.len() as f64) as u64;
+    race.survivors = alive;
+    Ok(race)
+}
+
+/// The looks at the data: each rung with the few seeds, and the last with all.
+fn looks(settings: &RaceSettings, few: usize, all: usize) -> Vec<(f64, usize)> {
+    let mut looks: Vec<(f64, usize)> = settings.rungs.iter().map(|r| (*r, few)).collect();
+    if all > few {
+        looks.push((1.0, all));
+    }
+    looks
+}
+
+/// Tokens that the arms of a field have been trained on, and those of one arm's whole training by contender.
+fn spent(records: &Records, field: &Field, first: &[usize], seeds: &[u64]) -> (u64, BTreeMap<usize, f64>) {
+    let mut total = 0;
+    let mut whole = BTreeMap::new();
+    for &c in first {
+        let (mut tokens, mut seeds_seen) = (0.0, 0);
+        for &seed in seeds {
+            let mut any = false;
+            for (fold, _) in &field.examples[c] {
+                let result = records.arms.get(&field.arm(c, seed, *fold).name());
+                if let Some(rung) = result.and_then(|r| r.last()) {
+                    total += rung.tokens;
+                    tokens += rung.tokens as f64 / rung.share.max(1e-9);
+                    any = true;
+                }
+            }
+            seeds_seen += usize::from(any);
+        }
+        whole.insert(c, tokens / seeds_seen.max(1) as f64);
+    }
+    (total, whole)
+}
+
+/// All methods as contenders.
+pub fn methods(grid: &[Method]) -> Vec<ArmLabels> {
+    grid.iter().map(|m| ArmLabels::Method(*m)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polygrade_nn::rng::CounterRng;
+
+    fn values(mean: f64, noise: u64, seeds: usize, queries: usize) -> Vec<Vec<f64>> {
+        let rng = CounterRng::new(5);
+        let value =
+            |s: usize, q: u64| mean + 0.2 * rng.normal(q) + 0.05 * rng.fork(noise).fork(s as u64).normal(q);
+        (0..seeds).map(|s| (0..queries as u64).map(|q| value(s, q)).collect()).collect()
+    }
+
+    fn pairs(means: &[f64], queries: usize) -> BTreeMap<(usize, usize), Contrast> {
+        let all: Vec<_> = means.iter().enumerate().map(|(i, m)| values(*m, i as u64, 2, queries)).collect();
+        let mut out = BTreeMap::new();
+        for a in 0..all.len() {
+            for b in a + 1..all.len() {
+                out.insert((a, b), Contrast::of(&all[a], &all[b], None));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn the_worse_leave_and_the_equal_are_equivalent() {
+        let verdict = judge(&pairs(&[0.5, 0.3, 0.5], 400), 0.05 / 4.0, 0.02);
+        assert_eq!(verdict.dropped.iter().map(|d| d.worse).collect::<Vec<_>>(), [1]);
+        assert!(verdict.dropped[0].difference < -0.15);
+        assert_eq!(verdict.equivalent, [(0, 2)]);
+        // A few queries say neither.
+        let verdict = judge(&pairs(&[0.5, 0.49, 0.5], 8), 0.05 / 4.0, 0.005);
+        assert_eq!((verdict.dropped.len(), verdict.equivalent.len()), (0, 0));
+    }
+
+    #[test]
+    fn looks_end_with_all_seeds() {
+        let settings = RaceSettings::for_methods(3);
+        assert_eq!(looks(&settings, 2, 3), [(0.25, 2), (0.5, 2), (1.0, 2), (1.0, 3)]);
+        assert_eq!(looks(&settings, 2, 2).len(), 3);
+    }
+}
