@@ -202,12 +202,19 @@ impl<'a> Records<'a> {
 
     /// A method's values on test, of all seeds; `None` where one was not measured.
     pub fn test(&self, cell: Cell, labels: &ArmLabels) -> Option<Values> {
+        self.test_altered(cell, labels, None)
+    }
+
+    /// The same for models of a study, that were trained on altered judgments.
+    pub fn test_altered(&self, cell: Cell, labels: &ArmLabels, altered: Option<&str>) -> Option<Values> {
         let models = self.models(cell, labels);
         self.join(cell, &self.plan.seeds, |seed| {
             let mut row = Vec::new();
             for model in &models {
-                let result = self.result(cell.scenario, model.as_ref(), labels, seed, None)?;
-                row.extend_from_slice(result.test.as_ref()?);
+                let (scenario, lang, labels) = (cell.scenario, model.clone(), labels.clone());
+                let altered = altered.map(str::to_owned);
+                let arm = Arm { scenario, lang, labels, seed, fold: None, altered };
+                row.extend_from_slice(self.arms.get(&arm.name())?.test.as_ref()?);
             }
             Some(row)
         })
