@@ -11,12 +11,20 @@
 //! The metric is graded nDCG@10, which does not depend on any threshold. This crate knows nothing of the
 //! command line.
 
+pub mod alteration;
 pub mod arms;
 pub mod choose;
+pub mod noise;
 pub mod outcome;
 pub mod plan;
+pub mod planted;
+pub mod prior;
 pub mod report;
+pub mod subset;
 
+pub use alteration::{Alteration, altered};
 pub use arms::run;
+pub use noise::Noise;
 pub use outcome::{Calibration, Made};
 pub use plan::Plan;
+pub use subset::Subset;

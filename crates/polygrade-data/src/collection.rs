@@ -113,7 +113,7 @@ impl Collection {
 
     /// The judgments of a split as a table that also answers for translations.
     pub fn graded(&self, split: Split) -> Graded {
-        Graded::new(self, split)
+        Graded::of(self, self.judgments(split))
     }
 }
 
@@ -135,7 +135,8 @@ pub struct Graded {
 }
 
 impl Graded {
-    fn new(collection: &Collection, split: Split) -> Graded {
+    /// The table of any judgments between texts of the collection, such as a part of a split.
+    pub fn of(collection: &Collection, judgments: &[Judgment]) -> Graded {
         let mut query_units = FxHashMap::default();
         let query_unit =
             collection.queries.iter().map(|q| intern(&mut query_units, q.unit(), q.group.is_some()));
@@ -157,7 +158,7 @@ impl Graded {
             members,
             judged_queries: Vec::new(),
         };
-        for j in collection.judgments(split) {
+        for j in judgments {
             let (qu, pu) = (graded.query_unit[j.query as usize], graded.passage_unit[j.passage as usize]);
             graded.direct.insert((j.query, j.passage), j.grade);
             if let std::collections::hash_map::Entry::Vacant(slot) = graded.by_unit.entry((qu, pu)) {
