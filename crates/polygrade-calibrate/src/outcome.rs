@@ -5,9 +5,11 @@
 use crate::choose::{Choice, Comparison, PerLanguage, Verdict};
 use crate::lab::METRIC;
 use crate::plan::{ArmLabels, Equal, Method, Plan, Search};
+use crate::prior;
 use crate::race::Race;
 use crate::records::{Cell as At, Values};
 use crate::run::Results;
+use crate::study::{self, Point, Saving};
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_eval::bootstrap::{self, Interval};
 use polygrade_train::labels::{Label, Rule};
@@ -47,6 +49,12 @@ pub struct Calibration {
     pub cells: Vec<Cell>,
     /// One model with a threshold for each language, where it was tried.
     pub per_language: BTreeMap<Scenario, PerLanguage>,
+    /// What was guessed before training, and whether it was right.
+    pub prior: Vec<PriorRow>,
+    /// What less data or noisier grades give, where studies were run.
+    pub studies: Vec<Point>,
+    /// How much data each method needs to equal the default with all of it.
+    pub savings: Vec<Saving>,
     /// Each system on test.
     pub test: Vec<TestRow>,
     /// How it was made.
@@ -70,6 +78,21 @@ pub struct SearchReport {
     pub grid_tokens: u64,
     /// The races, in order.
     pub races: Vec<Race>,
+}
+
+/// A guess made from the collection's profile alone, and what became of it.
+#[derive(Debug, Serialize)]
+pub struct PriorRow {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The language of the queries, or `all`.
+    pub query_lang: String,
+    /// The guess.
+    pub policy: Method,
+    /// Why.
+    pub reason: String,
+    /// Whether it is the best or as good; `null` where the cell has no verdict.
+    pub right: Option<bool>,
 }
 
 /// One scenario and query language.
@@ -202,7 +225,11 @@ impl Calibration {
         }
         let per_language =
             results.choices.iter().filter_map(|(s, c)| Some((*s, c.per_language.clone()?))).collect();
+        let studies = study::points(&results.records, &plan.studies)?;
         Ok(Calibration {
+            prior: prior_rows(collection, plan, &cells),
+            savings: study::savings(&results.records, &studies, plan.default),
+            studies,
             format: FORMAT,
             collection: collection.meta.name.clone(),
             licence: collection.meta.licence.clone(),
@@ -256,6 +283,22 @@ impl Calibration {
         }
         out
     }
+}
+
+fn prior_rows(collection: &Collection, plan: &Plan, cells: &[Cell]) -> Vec<PriorRow> {
+    let of = |m: &Method| if let Method::Policy(p) = m { Some(*p) } else { None };
+    let grid: Vec<Policy> = plan.grid.iter().filter_map(of).collect();
+    let mut rows = Vec::new();
+    for &scenario in &plan.scenarios {
+        for guess in prior::suggest(collection, &plan.langs, scenario, &grid, None) {
+            let (query_lang, policy) = (lang_name(guess.lang.as_ref()), Method::Policy(guess.policy));
+            let cell =
+                cells.iter().find(|c| c.scenario == scenario && c.query_lang == query_lang && !c.is_pair());
+            let right = cell.map(|c| c.tau_equivalent.contains(&policy));
+            rows.push(PriorRow { scenario, query_lang, policy, reason: guess.reason, right });
+        }
+    }
+    rows
 }
 
 fn loss_of(method: Method) -> Option<Loss> {

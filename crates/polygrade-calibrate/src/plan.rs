@@ -1,5 +1,6 @@
 //! The plan of a calibration: which ways of training compete, on what, and how the search goes.
 
+use crate::alteration::Alteration;
 use polygrade_data::{Collection, Error, Graded, Lang, Result, Split};
 use polygrade_train::{Label, LabelPolicies, Loss, Policy, Scenario, Settings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -151,6 +152,10 @@ pub struct Plan {
     /// Cross-fitting: the queries of train and dev in so many folds, each measured by a model that was trained on the
     /// others. 0 for the collection's own dev split.
     pub folds: u32,
+    /// Studies: what is done to the training judgments, each for every method. See [`crate::study`].
+    pub studies: Vec<Alteration>,
+    /// The method that studies of data compare others to.
+    pub default: Method,
 }
 
 impl Plan {

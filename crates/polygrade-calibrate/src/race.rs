@@ -7,9 +7,9 @@
 //! pair's interval lies within ± margin), when all rungs and seeds are done, or when the budget of training tokens
 //! is spent; then those that are left cannot be told apart.
 //!
-//! **Error control.** The level α is divided evenly over the looks at the data (the rungs, and one with all seeds),
-//! and within a look over the pairs by Holm's method. So the probability that any contender is ever dropped for one
-//! that is truly no better is at most α, in each cell. Successive halving (Jamieson and Talwalkar 2016) drops half
+//! **Error control.** The level α is divided evenly over the looks at the data (the rungs, and one with all seeds); a
+//! look that is known to be the last gets what is left. Within a look it is divided over the pairs by Holm's method. So
+//! the probability that any contender is ever dropped for one that is truly no better is at most α, in each cell. Successive halving (Jamieson and Talwalkar 2016) drops half
 //! at each rung whatever the evidence; racing (Maron and Moore 1997; F-race, Birattari et al. 2002) is what this is.
 //!
 //! A race depends on nothing but the plan: results that are there from an earlier run save time, and are read only
@@ -124,7 +124,8 @@ pub fn judge(pairs: &BTreeMap<(usize, usize), Contrast>, alpha: f64, margin: f64
     Verdict { dropped: dropped.into_values().collect(), equivalent }
 }
 
-/// The contrasts of all pairs among `alive`, with the variance between seeds pooled over them.
+/// The contrasts of all pairs among `alive`. The variance between seeds is pooled over the pairs of all contenders,
+/// those that left too, since they train alike.
 pub fn contrasts(
     records: &Records,
     cell: Cell,
@@ -132,8 +133,8 @@ pub fn contrasts(
     alive: &[usize],
 ) -> BTreeMap<(usize, usize), Contrast> {
     let mut pairs: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
-    for (i, &a) in alive.iter().enumerate() {
-        for &b in &alive[i + 1..] {
+    for a in 0..contenders.len() {
+        for b in a + 1..contenders.len() {
             if let Some(pair) = records.pair(cell, &contenders[a], &contenders[b]) {
                 let (of_a, of_b) = (records.sampled(cell, pair.a), records.sampled(cell, pair.b));
                 pairs.insert((a, b), Pair { a: of_a, b: of_b, share: pair.share });
@@ -141,15 +142,16 @@ pub fn contrasts(
         }
     }
     // Twins never differ; they say nothing of what chance does.
-    let differing = |p: &&Pair| p.a.by_seed != p.b.by_seed;
+    let differing: Vec<&Pair> = pairs.values().filter(|p| p.a.by_seed != p.b.by_seed).collect();
     let variances: Vec<SeedVariance> =
-        pairs.values().filter(differing).map(|p| SeedVariance::of(&p.a.by_seed, &p.b.by_seed)).collect();
-    let pooled = SeedVariance::pooled(&variances, alive.len());
+        differing.iter().map(|p| SeedVariance::of(&p.a.by_seed, &p.b.by_seed)).collect();
+    let pooled = SeedVariance::pooled(&variances, contenders.len());
     let of = |p: &Pair| {
         let known = (p.a.by_seed != p.b.by_seed).then_some(pooled);
         Contrast::of(&p.a.by_seed, &p.b.by_seed, known)
     };
-    pairs.iter().map(|(k, p)| (*k, of(p))).collect()
+    let inside = |(a, b): &(usize, usize)| alive.contains(a) && alive.contains(b);
+    pairs.iter().filter(|(pair, _)| inside(pair)).map(|(k, p)| (*k, of(p))).collect()
 }
 
 /// What contenders are trained on in one scenario (and language): examples by contender and fold, steps that are fair,
@@ -274,7 +276,7 @@ pub fn race(lab: &Lab, field: &Field, settings: &RaceSettings) -> Result<Race> {
     let plan = lab.plan;
     let few = &plan.seeds[..settings.seeds.min(plan.seeds.len())];
     let looks = looks(settings, few.len(), plan.seeds.len());
-    let alpha = (1.0 - plan.level) / looks.len() as f64;
+    let (mut alpha_left, even) = (1.0 - plan.level, (1.0 - plan.level) / looks.len() as f64);
     let cell = Cell::new(field.scenario, field.lang.as_ref());
     let first: Vec<usize> = (0..field.contenders.len()).filter(|c| field.twin_of[*c] == *c).collect();
     let mut alive: Vec<usize> = (0..field.contenders.len()).collect();
@@ -339,6 +341,8 @@ pub fn race(lab: &Lab, field: &Field, settings: &RaceSettings) -> Result<Race> {
         reached = share;
         let records = lab.records();
         (race.tokens, whole) = spent(&records, field, &first, &plan.seeds);
+        let alpha = if last || number + 1 == looks.len() { alpha_left } else { even };
+        alpha_left -= alpha;
         let pairs = contrasts(&records, cell, &field.contenders, &alive);
         drop(records);
         let verdict = judge(&pairs, alpha, settings.margin);

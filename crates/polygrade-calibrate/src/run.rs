@@ -6,6 +6,7 @@ use crate::lab::{Base, Entry, Lab, Watch};
 use crate::plan::{Arm, ArmLabels, Measured, Method, Plan, RaceSettings, Search};
 use crate::race::{self, Field, Race};
 use crate::records::Records;
+use crate::study;
 use polygrade_data::{Collection, Lang, Result};
 use polygrade_train::labels::Rule;
 use polygrade_train::{LabelPolicies, Policy, Scenario};
@@ -58,6 +59,9 @@ pub fn run<'a>(
         finish(&lab, scenario, &choice)?;
         choices.insert(scenario, choice);
     }
+    if !plan.studies.is_empty() {
+        study::run(&lab, &plan.studies)?;
+    }
     lab.remove_checkpoints()?;
     let bm25 = plan.scenarios.iter().map(|&s| (s, lab.bm25(s))).collect();
     let (records, resumed) = lab.into_records();
@@ -71,7 +75,11 @@ fn rungs(plan: &Plan) -> usize {
         Search::Race(race) => (race.rungs.len(), race.seeds.min(plan.seeds.len())),
     };
     let of = |s: &Scenario| plan.models(*s).len() * (plan.grid.len() * looks * seeds + plan.seeds.len());
-    plan.scenarios.iter().map(of).sum::<usize>() + plan.scenarios.len() * plan.seeds.len()
+    let studies = |s: &Scenario| match plan.studies.len() {
+        0 => 0,
+        n => plan.models(*s).len() * (n + 1) * plan.grid.len() * plan.seeds.len(),
+    };
+    plan.scenarios.iter().map(|s| of(s) + studies(s)).sum::<usize>() + plan.scenarios.len() * plan.seeds.len()
 }
 
 fn untrained(lab: &Lab) -> Result<()> {

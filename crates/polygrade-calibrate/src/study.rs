@@ -148,14 +148,14 @@ pub fn savings(records: &Records, points: &[Point], default: Method) -> Vec<Savi
     let mut out: Vec<Saving> = Vec::new();
     for point in points.iter().filter(|p| p.kind == "queries" || p.kind == "judgments") {
         let curve = |method: Method| {
-            let own = points.iter().filter(move |p| {
-                (p.scenario, &p.kind, p.method) == (point.scenario, &point.kind, method)
-            });
+            let own = points
+                .iter()
+                .filter(move |p| (p.scenario, &p.kind, p.method) == (point.scenario, &point.kind, method));
             own.map(|p| (p.amount, p.value.mean)).collect::<Vec<(f64, f64)>>()
         };
-        let known = out.iter().any(|s| {
-            (s.scenario, &s.kind, s.method) == (point.scenario, &point.kind, point.method)
-        });
+        let known = out
+            .iter()
+            .any(|s| (s.scenario, &s.kind, s.method) == (point.scenario, &point.kind, point.method));
         let Some(&(_, goal)) = curve(default).last().filter(|_| !known) else { continue };
         // From the whole downwards, as long as the goal is met.
         let met = |(_, mean): &&(f64, f64)| *mean >= goal - margin;

@@ -135,7 +135,7 @@ pub struct Graded {
 }
 
 impl Graded {
-    /// The table of these judgments of the collection's queries and passages.
+    /// The table of any judgments between texts of the collection, such as a part of a split.
     pub fn of(collection: &Collection, judgments: &[Judgment]) -> Graded {
         let mut query_units = FxHashMap::default();
         let query_unit =

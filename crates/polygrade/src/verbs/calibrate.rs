@@ -7,7 +7,8 @@ use indicatif::ProgressBar;
 use polygrade_calibrate::lab::Watch;
 use polygrade_calibrate::outcome::{ALL, Cell, test_of};
 use polygrade_calibrate::plan::{Equal, RaceSettings, Search};
-use polygrade_calibrate::{Calibration, Made, Method, Plan, report};
+use polygrade_calibrate::planted::Spec;
+use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, report, self_test};
 use polygrade_data::{Collection, Error, Lang, Result, Split, io};
 use polygrade_train::Scenario;
 use std::path::PathBuf;
@@ -21,10 +22,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
     A run that was stopped goes on where it was when the same command is given again.")]
 pub(crate) struct Args {
     /// The collection, with judgments in train, dev and test
-    collection: PathBuf,
+    #[arg(required_unless_present = "self_test")]
+    collection: Option<PathBuf>,
     /// Folder of calibration.json, calibrated.toml, report.html and the finished arms
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "self_test")]
+    out: Option<PathBuf>,
+    /// Run the race on N generated collections whose best thresholds are known, and say whether it finds them
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20", conflicts_with_all = ["collection", "out"])]
+    self_test: Option<u64>,
     /// Scenarios, separated by commas; all that the collection allows unless given
     #[arg(long)]
     scenario: Option<String>,
@@ -40,6 +45,13 @@ pub(crate) struct Args {
     grid: Option<String>,
     #[command(flatten)]
     search: SearchArgs,
+    /// Also train every method to the end on altered training judgments, and draw curves: a part of the data
+    /// (queries:0.25, judgments:0.5) or noise (adjacent:0.2, uniform:0.1, confusion:FILE:1); several, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    study: Vec<String>,
+    /// The method to which studies of data compare the others
+    #[arg(long, value_name = "METHOD", default_value = "1")]
+    default_tau: String,
     /// `static` for new encoders, or the folder of a model to go on from
     #[arg(long, default_value = "static")]
     encoder: String,
@@ -81,7 +93,13 @@ struct SearchArgs {
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let started = Instant::now();
-    let collection = Collection::load(&args.collection)?;
+    if let Some(seeds) = args.self_test {
+        return self_test(seeds, ui);
+    }
+    let (Some(folder), Some(out)) = (&args.collection, &args.out) else {
+        return Err(Error::Usage("a collection and --out are needed".into()));
+    };
+    let collection = Collection::load(folder)?;
     let base = args.new.base(&args.encoder, &collection)?;
     let plan = plan(&args, &collection, &base)?;
     plan.check(&collection)?;
@@ -98,7 +116,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let bar = Bar(ui.progress("models", 0));
     let encoder = |seed| base.encoder(seed);
-    let results = polygrade_calibrate::run(&collection, &plan, &encoder, &args.out, &bar)?;
+    let results = polygrade_calibrate::run(&collection, &plan, &encoder, out, &bar)?;
     bar.0.finish_and_clear();
     if results.resumed > 0 {
         ui.note(&format!("{} measurements were there from an earlier run", results.resumed));
@@ -110,17 +128,12 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         "Label policies that polygrade {} calibrated on {}.\nUse: polygrade train COLLECTION --labels THIS --scenario …",
         found.made.version, found.collection
     );
-    let report = args.out.join("report.html");
-    io::write(&args.out.join("calibration.json"), found.to_json()?.as_bytes())?;
-    io::write(&args.out.join("calibrated.toml"), found.policies().to_toml(&head)?.as_bytes())?;
+    let report = out.join("report.html");
+    io::write(&out.join("calibration.json"), found.to_json()?.as_bytes())?;
+    io::write(&out.join("calibrated.toml"), found.policies().to_toml(&head)?.as_bytes())?;
     io::write(&report, report::html(&found).as_bytes())?;
     ui.result(&found, |c| {
-        format!(
-            "{}labels: {}\nreport: {}",
-            text(c),
-            args.out.join("calibrated.toml").display(),
-            report.display()
-        )
+        format!("{}labels: {}\nreport: {}", text(c), out.join("calibrated.toml").display(), report.display())
     })
 }
 
@@ -182,7 +195,6 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
     Ok(Plan {
         scenarios,
         langs,
-        grid,
         seeds: (first..first.saturating_add(args.seeds)).collect(),
         settings: args.training.settings(&base.encoder(first))?,
         level: 0.95,
@@ -193,7 +205,52 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
         search,
         equal: if own.equal == "pairs" { Equal::Pairs } else { Equal::Steps },
         folds,
+        studies: args.study.iter().map(|s| Alteration::parse(s)).collect::<Result<_>>()?,
+        default: Method::parse(&args.default_tau)
+            .filter(|m| args.study.is_empty() || grid.contains(m))
+            .ok_or_else(|| {
+                Error::Usage(format!("--default-tau {:?} is not in the grid", args.default_tau))
+            })?,
+        grid,
     })
+}
+
+/// Races on collections of planted truth.
+fn self_test(seeds: u64, ui: &Ui) -> Result<()> {
+    let dir = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
+    let bar = Bar(ui.progress("collections", seeds));
+    let found = self_test::run(seeds, &Spec::default(), dir.path(), &bar)?;
+    bar.0.finish_and_clear();
+    ui.result(&found, |f| {
+        let list = |m: &[Method]| m.iter().map(Method::to_string).collect::<Vec<_>>().join(" ");
+        let row = |c: &self_test::Found| {
+            vec![
+                c.seed.to_string(),
+                c.lang.clone(),
+                c.planted.map_or("none".into(), |m| m.to_string()),
+                if c.visible { "yes" } else { "no" }.into(),
+                list(&c.left),
+                list(&c.grid_left),
+                if c.falsely_certain { "yes" } else { "" }.into(),
+            ]
+        };
+        let head =
+            ["seed", "language", "planted τ", "visible", "race leaves", "grid leaves", "falsely certain"];
+        format!(
+            "{}\nplanted threshold named in {:.1} % of {} cells where it can be seen (90 % promised)\n\
+             false certainty in {:.1} % of {} cells (at most 5 % promised)\n\
+             answer among those that the full grid leaves: {:.1} %, at {:.0} % of its training tokens\n{}",
+            table(&head, &f.cells.iter().map(row).collect::<Vec<_>>()),
+            100.0 * f.named,
+            f.visible,
+            100.0 * f.falsely_certain,
+            f.cells.len(),
+            100.0 * f.agrees_with_grid,
+            100.0 * f.cost,
+            if f.passed { "passed" } else { "FAILED" }
+        )
+    })?;
+    if found.passed { Ok(()) } else { Err(Error::Internal("the race does not keep its promises".into())) }
 }
 
 /// Folds where a language has too few dev queries to tell anything.
