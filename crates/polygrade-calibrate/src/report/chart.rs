@@ -1,8 +1,10 @@
 //! The charts, as SVG text. Every mark has a `<title>` with its value, which browsers show on hover.
 
-use crate::outcome::Cell;
+use crate::outcome::{ArmRow, Cell, PolicyRow};
+use crate::plan::Method;
 use polygrade_eval::bootstrap::Interval;
 use polygrade_eval::html::{escape, signed, value};
+use polygrade_train::Policy;
 use std::fmt::Write;
 
 /// Round steps for an axis of this length.
@@ -12,7 +14,7 @@ fn step(span: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough)
 }
 
-fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
+pub(super) fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
     let step = step(high - low);
     let first = (low / step).ceil() as i64;
     let last = (high / step).floor() as i64;
@@ -20,7 +22,7 @@ fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
 }
 
 /// A tick's label: no more digits than it needs.
-fn tick(t: f64) -> String {
+pub(super) fn tick(t: f64) -> String {
     if t.abs() < 1e-9 {
         return "0".into();
     }
@@ -31,13 +33,28 @@ fn tick(t: f64) -> String {
 /// Lowest and highest value that a cell's panel has to show.
 fn extent(cell: &Cell) -> (f64, f64) {
     let best = best_mean(cell);
-    let ends = cell.policies.iter().flat_map(|p| [best + p.minus_best.low, best + p.minus_best.high, p.mean]);
-    let all = ends.chain(cell.arms.iter().map(|a| a.dev));
+    let ends = cell
+        .policies
+        .iter()
+        .flat_map(|p| [best + p.minus_best.low, best + p.minus_best.high, level(best, p)]);
+    let all = ends.chain(whole(cell).map(|a| a.dev));
     all.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)))
 }
 
 fn best_mean(cell: &Cell) -> f64 {
     cell.policies.iter().find(|p| p.policy == cell.tau_best).map_or(0.0, |p| p.mean)
+}
+
+/// Where a method stands beside the best: a method that left a race is shown by its difference when it left.
+fn level(best: f64, p: &PolicyRow) -> f64 {
+    best + p.minus_best.mean
+}
+
+/// The single models of methods that went as far as the best.
+fn whole(cell: &Cell) -> impl Iterator<Item = &ArmRow> {
+    let of = |m: Method| cell.policies.iter().find(|p| p.policy == m).map_or(0.0, |p| p.reached);
+    let best = of(cell.tau_best);
+    cell.arms.iter().filter(move |a| of(a.policy) == best)
 }
 
 /// The span that all panels of a scenario share, so that slopes can be compared between languages.
@@ -47,7 +64,10 @@ pub(super) fn shared_span(cells: &[&Cell]) -> f64 {
 
 /// The curve of one language: policy → nDCG@10 on dev.
 pub(super) fn curve(cell: &Cell, span: f64) -> String {
-    let (w, h, left, right, top, bottom) = (220.0, 150.0, 34.0, 8.0, 8.0, 30.0);
+    // Names of losses need more room than thresholds.
+    let long = cell.policies.iter().any(|p| !p.policy.is_cut());
+    let (w, left, right, top) = (220.0, 34.0, 8.0, 8.0);
+    let (h, bottom) = if long { (190.0, 70.0) } else { (150.0, 30.0) };
     let (lo, hi) = extent(cell);
     let middle = (lo + hi) / 2.0;
     let (low, high) = (middle - span / 2.0, middle + span / 2.0);
@@ -74,12 +94,18 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
     let _ =
         write!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{}\" y1=\"{base}\" y2=\"{base}\"/>", w - right);
     let best = best_mean(cell);
-    let points: Vec<String> =
-        cell.policies.iter().enumerate().map(|(i, p)| format!("{:.1},{:.1}", x(i), y(p.mean))).collect();
+    // Thresholds have an order that a line can follow; other methods have none.
+    let points: Vec<String> = cell
+        .policies
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| matches!(p.policy, Method::Policy(Policy::Threshold(_))))
+        .map(|(i, p)| format!("{:.1},{:.1}", x(i), y(level(best, p))))
+        .collect();
     let _ = write!(svg, "<polyline class=\"curve\" points=\"{}\"/>", points.join(" "));
     for (i, p) in cell.policies.iter().enumerate() {
         let cx = x(i);
-        for arm in cell.arms.iter().filter(|a| a.policy == p.policy) {
+        for arm in whole(cell).filter(|a| a.policy == p.policy) {
             let _ = write!(
                 svg,
                 "<circle class=\"seed\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.8\"><title>seed {}: {}</title></circle>",
@@ -99,21 +125,34 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
         }
         let class = if is_best { "best" } else { "mean" };
         let title = format!(
-            "τ = {}: {}{}",
-            p.policy,
+            "{}: {}{}{}",
+            p.policy.title(),
             value(p.mean),
+            if p.reached < 1.0 {
+                format!(" after {:.0} % of the steps", p.reached * 100.0)
+            } else {
+                String::new()
+            },
             if is_best {
                 ", the highest".to_owned()
             } else {
                 format!(", {} to the best {}", signed(p.minus_best.mean), range(&p.minus_best))
             }
         );
+        let place = if long {
+            format!(
+                "transform=\"translate({:.1},{:.1}) rotate(-50)\" text-anchor=\"end\"",
+                cx + 3.0,
+                base + 12.0
+            )
+        } else {
+            format!("x=\"{cx:.1}\" y=\"{:.1}\" text-anchor=\"middle\"", base + 12.0)
+        };
         let _ = write!(
             svg,
-            "<circle class=\"{class}\" cx=\"{cx:.1}\" cy=\"{:.1}\" r=\"4\"/><text x=\"{cx:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+            "<circle class=\"{class}\" cx=\"{cx:.1}\" cy=\"{:.1}\" r=\"4\"/><text {place}>{}</text>\
              <rect class=\"hit\" x=\"{:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{:.1}\"><title>{}</title></rect>",
-            y(p.mean),
-            base + 12.0,
+            y(level(best, p)),
             escape(&p.policy.to_string()),
             cx - 12.0,
             24.0,
@@ -123,9 +162,10 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
     }
     let _ = write!(
         svg,
-        "<text x=\"0\" y=\"{0}\">nDCG@10</text><text x=\"{1}\" y=\"{0}\" text-anchor=\"middle\">threshold τ</text></svg>",
+        "<text x=\"0\" y=\"{0}\">nDCG@10</text><text x=\"{1}\" y=\"{0}\" text-anchor=\"middle\">{2}</text></svg>",
         h - 4.0,
-        (left + w - right) / 2.0 + 20.0
+        (left + w - right) / 2.0 + 20.0,
+        if long { "" } else { "threshold τ" }
     );
     svg
 }
@@ -149,8 +189,8 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
             let x = left + width * (j as f64 + 0.5);
             let _ = write!(
                 svg,
-                "<text class=\"strong\" x=\"{x}\" y=\"14\" text-anchor=\"middle\">τ = {}</text>",
-                escape(&p.policy.to_string())
+                "<text class=\"strong\" x=\"{x}\" y=\"14\" text-anchor=\"middle\">{}</text>",
+                escape(&p.policy.title())
             );
         }
     }
@@ -190,10 +230,15 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
                 );
             }
             let title = format!(
-                "{}, τ = {}: {}; {} to the best {}; best in {:.0} % of resamples",
+                "{}, {}: {}{}; {} to the best {}; best in {:.0} % of resamples",
                 name(&c.query_lang),
-                p.policy,
+                p.policy.title(),
                 value(p.mean),
+                if p.reached < 1.0 {
+                    format!(" after {:.0} % of the steps", p.reached * 100.0)
+                } else {
+                    String::new()
+                },
                 signed(p.minus_best.mean),
                 range(&p.minus_best),
                 p.best_share * 100.0
@@ -206,7 +251,7 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
 
 /// Shares of positives, negatives and left-out judgments under each policy.
 pub(super) fn balance(cell: &Cell) -> String {
-    let (w, left, row) = (460.0, 60.0, 26.0);
+    let (w, left, row) = (480.0, 80.0, 26.0);
     let h = row * cell.policies.len() as f64 + 22.0;
     let inner = w - left - 8.0;
     let mut svg =
@@ -215,9 +260,9 @@ pub(super) fn balance(cell: &Cell) -> String {
         let y = row * i as f64 + 2.0;
         let _ = write!(
             svg,
-            "<text class=\"strong\" x=\"0\" y=\"{}\">τ = {}</text>",
+            "<text class=\"strong\" x=\"0\" y=\"{}\">{}</text>",
             y + 15.0,
-            escape(&p.policy.to_string())
+            escape(&p.policy.title())
         );
         let whole = (p.positives + p.negatives + p.dropped).max(1) as f64;
         let mut x = left;
@@ -230,8 +275,8 @@ pub(super) fn balance(cell: &Cell) -> String {
             let width = inner * share;
             let _ = write!(
                 svg,
-                "<g><rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"20\"/><title>τ = {}: {n} {what}, {:.1} %</title></g>",
-                escape(&p.policy.to_string()),
+                "<g><rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"20\"/><title>{}: {n} {what}, {:.1} %</title></g>",
+                escape(&p.policy.title()),
                 share * 100.0
             );
             x += width;

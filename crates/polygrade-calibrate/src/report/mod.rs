@@ -3,7 +3,10 @@
 //! The answer comes first, then what it rests on, then how it was made.
 
 mod chart;
+mod search;
+mod study;
 
+use crate::choose::Verdict;
 use crate::outcome::{ALL, Calibration, Cell, TestRow, test_of};
 use crate::plan::Method;
 use chart::range;
@@ -19,7 +22,7 @@ pub fn html(c: &Calibration) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>Where relevance begins in {name}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
          <h1>Where relevance begins in <em>{name}</em></h1>\n\
-         <p class=\"lead\">Grades 0–{}, {} policies, seeds each: {}, compared by {} on dev. {}</p>\n",
+         <p class=\"lead\">Grades 0–{}, {} methods, up to {} seeds each, compared by {} on dev. {}</p>\n",
         polygrade_eval::html::STYLE,
         c.max_grade,
         c.grid.len(),
@@ -36,6 +39,7 @@ pub fn html(c: &Calibration) -> String {
     for &s in &scenarios {
         out += &section(c, s);
     }
+    out += &study::studies(c);
     out += &made(c);
     out + "</main>\n</body>\n</html>\n"
 }
@@ -57,7 +61,7 @@ fn title(scenario: Scenario) -> &'static str {
 }
 
 fn list(policies: &[Method]) -> String {
-    let texts: Vec<String> = policies.iter().map(Method::to_string).collect();
+    let texts: Vec<String> = policies.iter().map(|m| m.title()).collect();
     match texts.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
@@ -79,12 +83,12 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
     }
     match chosen.as_slice() {
         [(policy, _)] => {
-            let _ = writeln!(out, "<p class=\"big\">τ = {policy}</p>");
+            let _ = writeln!(out, "<p class=\"big\">{}</p>", policy.title());
         }
         many => {
             let parts: Vec<String> = many
                 .iter()
-                .map(|(p, langs)| format!("τ = {p} <small>({})</small>", langs.join(", ")))
+                .map(|(p, langs)| format!("{} <small>({})</small>", p.title(), langs.join(", ")))
                 .collect();
             let _ = writeln!(out, "<p class=\"big\">{}</p>", parts.join("<br>"));
         }
@@ -92,29 +96,31 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
     let how_sure = match (&all.runner_up, all.tau_equivalent.len()) {
         (None, _) => "There was nothing to compare it with.".to_owned(),
         (Some(second), 1) => format!(
-            "Clear for all languages together: {} over τ = {second}, interval [{}, {}].",
+            "Clear for all languages together: {} over {}, interval [{}, {}].",
             signed(all.difference),
+            second.title(),
             signed(all.ci[0]),
             signed(all.ci[1])
         ),
         (Some(second), _) => format!(
-            "Not settled: τ = {} cannot be told apart (best {} over τ = {second}, interval [{}, {}]{}).",
+            "{}: {} {} (best {} over {}, interval [{}, {}]).",
+            if all.verdict == Verdict::Equivalent { "Equivalent" } else { "Not settled" },
             list(&all.tau_equivalent),
+            match all.verdict {
+                Verdict::Equivalent => format!("differ by less than {}", value(c.search.margin)),
+                _ => "cannot be told apart".into(),
+            },
             signed(all.difference),
+            second.title(),
             signed(all.ci[0]),
             signed(all.ci[1]),
-            if all.ci[0] > 0.0 && all.tau_equivalent.contains(second) {
-                ", which reaches 0 once it is widened for the number of rivals"
-            } else {
-                ""
-            }
         ),
     };
     let _ = writeln!(out, "<p>{how_sure}</p>");
     let clear: Vec<String> = cells
         .iter()
         .filter(|x| x.tau_equivalent.len() == 1 && x.runner_up.is_some())
-        .map(|x| format!("{}: τ = {}", lang_name(&x.query_lang), x.tau_best))
+        .map(|x| format!("{}: {}", lang_name(&x.query_lang), x.tau_best.title()))
         .collect();
     let alone = match clear.len() {
         0 => "No language settles it alone.".to_owned(),
@@ -123,6 +129,8 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
     };
     let _ = writeln!(out, "<p>{alone}</p>");
     out += &test_sentence(c, scenario);
+    out += &search::prior(c, scenario);
+    out += &search::per_language(c, scenario);
     out + "</section>\n"
 }
 
@@ -170,7 +178,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
     let _ = writeln!(
         out,
         "<h3>Threshold and effectiveness, by language of the query</h3>\n<p class=\"note\">{pool} \
-        Large dots: means over seeds and {} queries or fewer a language; ring: the highest; small dots: single seeds; whiskers: \
+        Large dots: means over seeds and {} queries or fewer a language (of one that left a race, the best less the difference when it left); ring: the highest; small dots: single seeds; whiskers: \
         {:.0} % interval of the paired difference to the highest. All panels have the same scale, each its own range. Top right: the thresholds that cannot be told from the highest; open where none is ruled out.</p>",
         cells.iter().map(|x| x.queries).max().unwrap_or(0),
         c.level * 100.0
@@ -181,7 +189,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
     out += "<div class=\"panels\">\n";
     for cell in &panels {
         let undecided = cell.tau_equivalent.len() == c.grid.len() && c.grid.len() > 1;
-        let sure = if undecided { "open".into() } else { format!("τ = {}", list(&cell.tau_equivalent)) };
+        let sure = if undecided { "open".into() } else { list(&cell.tau_equivalent) };
         let _ = writeln!(
             out,
             "<figure class=\"panel\"><figcaption><b>{}</b><span>{}</span></figcaption>{}</figure>",
@@ -214,11 +222,12 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
         .policies
         .iter()
         .filter(|p| p.queries_without_positive > 0)
-        .map(|p| format!("{} under τ = {}", p.queries_without_positive, p.policy))
+        .map(|p| format!("{} under {}", p.queries_without_positive, p.policy.title()))
         .collect();
     if !lost.is_empty() {
         let _ = writeln!(out, "<p class=\"note\">Queries left without a positive: {}.</p>", lost.join(", "));
     }
+    out += &search::races(c, scenario);
     out + &test_part(c, scenario)
 }
 
@@ -304,8 +313,8 @@ fn made(c: &Calibration) -> String {
     out += &row("training starts from", &m.encoder);
     out += &row("settings", &m.settings);
     out += &row("collection", &format!("{}, licence {}", c.collection, c.licence));
-    out += "</dl>\n<p class=\"note\">Intervals are percentile bootstraps over queries and seeds together; translations of one query are \
-            resampled together. Unjudged passages count as not relevant. Every number is in <code>calibration.json</code>, the chosen \
+    out += "</dl>\n<p class=\"note\">Intervals of means, and all on test, are percentile bootstraps over queries and seeds together; translations of one \
+            query are resampled together. Differences on dev have Student intervals with the variance of queries and that of seeds. Unjudged passages count as not relevant. Every number is in <code>calibration.json</code>, the chosen \
             policies in <code>calibrated.toml</code>, for <code>polygrade train --labels</code>.</p>\n";
     out
 }
