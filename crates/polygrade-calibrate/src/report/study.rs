@@ -28,7 +28,8 @@ pub(super) fn studies(c: &Calibration) -> String {
     }
     let mut out = format!(
         "<h2>With less data, and with noisier grades</h2>\n<p class=\"note\">nDCG@10 on test, mean over languages, {:.0} % intervals; \
-         every model takes the same number of steps. Nothing is chosen by this.</p>\n<div class=\"panels\">\n",
+         every model takes the same number of steps. Nothing is chosen by this.</p>\n\
+         <div class=\"panels\" style=\"grid-template-columns:repeat(auto-fill,minmax(19rem,1fr))\">\n",
         c.level * 100.0
     );
     for (scenario, kind) in kinds {
