@@ -9,11 +9,12 @@
 //! are negatives that the language alone gives away, and teach little.
 
 use crate::labels::{Label, LabelPolicies, Policy};
-use crate::loss::Role;
+use crate::loss::{Role, TeacherScores};
 use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_nn::rng::CounterRng;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Which languages meet in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +89,8 @@ pub struct Examples {
     max_grade: f32,
     /// Queries of each language, those without a positive included.
     queries_by_lang: Vec<usize>,
+    langs: Vec<Lang>,
+    teacher: Option<Arc<TeacherScores>>,
 }
 
 /// One step's queries and candidate passages with their roles.
@@ -103,6 +106,8 @@ pub struct Batch {
     pub grades: Vec<f32>,
     /// The policy of each query.
     pub policies: Vec<Policy>,
+    /// The place of each query's language among [`Examples::langs`].
+    pub langs: Vec<usize>,
 }
 
 /// How many passages each query brings to a batch.
@@ -140,6 +145,8 @@ impl Examples {
             scenario,
             max_grade,
             queries_by_lang,
+            langs: langs.to_vec(),
+            teacher: None,
         };
         for &query in graded.queries() {
             let lang = &collection.queries[query as usize].lang;
@@ -209,6 +216,38 @@ impl Examples {
         self.max_grade
     }
 
+    /// The languages that the examples were gathered in.
+    pub fn langs(&self) -> &[Lang] {
+        &self.langs
+    }
+
+    /// Takes a teacher's scores along, for the losses that learn from them.
+    pub fn set_teacher(&mut self, teacher: Arc<TeacherScores>) {
+        self.teacher = Some(teacher);
+    }
+
+    /// How many pairs of a query and a judged passage are trained on, and how many of them have no teacher's score.
+    pub fn without_teacher(&self) -> (usize, usize) {
+        let (mut pairs, mut without) = (0, 0);
+        for e in &self.examples {
+            for passage in e.variants.iter().flat_map(|v| v.positives.iter().chain(&v.negatives)) {
+                pairs += 1;
+                let known = self.teacher.as_ref().is_some_and(|t| t.get(e.query, *passage).is_some());
+                without += usize::from(!known);
+            }
+        }
+        (pairs, without)
+    }
+
+    /// Writes the teacher's score of each pair of a batch, NaN where there is none; nothing without a teacher.
+    pub fn teacher_scores(&self, batch: &Batch, out: &mut Vec<f32>) {
+        out.clear();
+        let Some(teacher) = &self.teacher else { return };
+        for &q in &batch.queries {
+            out.extend(batch.passages.iter().map(|p| teacher.get(q, *p).unwrap_or(f32::NAN)));
+        }
+    }
+
     /// The number of a passage's text, shared by passages of the same text and language.
     pub fn text_of(&self, passage: Index) -> u32 {
         self.text_of[passage as usize]
@@ -217,6 +256,7 @@ impl Examples {
     /// Feeds everything that decides the batches to `add`, to tell sets of examples apart.
     pub fn fingerprint(&self, mut add: impl FnMut(u64)) {
         add(self.scenario as u64);
+        self.teacher.iter().for_each(|t| add(t.fingerprint()));
         self.queries_by_lang.iter().for_each(|n| add(*n as u64));
         for e in &self.examples {
             add(u64::from(e.query));
@@ -281,6 +321,7 @@ impl Examples {
         out.queries.clear();
         out.passages.clear();
         out.policies.clear();
+        out.langs.clear();
         let target = rng.below(0, self.queries_by_lang.len().max(1));
         let mut column: FxHashMap<u32, u32> = FxHashMap::default();
         let mut own: Vec<(usize, u32)> = Vec::new();
@@ -291,6 +332,7 @@ impl Examples {
             let drawn = || &example.variants[rng.below(0, example.variants.len())];
             let variant = example.variants.iter().find(|v| v.lang == target).unwrap_or_else(drawn);
             out.policies.push(variant.policy);
+            out.langs.push(example.lang);
             let picked = [
                 (draw(&variant.positives, per_query.positives, &rng.fork(1)), true),
                 (draw(&variant.negatives, per_query.negatives, &rng.fork(2)), false),

@@ -16,5 +16,5 @@ pub mod trainer;
 pub use evaluate::{TokenizedCollection, evaluate};
 pub use examples::{Examples, Scenario};
 pub use labels::{Label, LabelPolicies, Policy};
-pub use loss::Loss;
+pub use loss::{Loss, LossSettings, TeacherScores};
 pub use trainer::{Settings, Trainer};

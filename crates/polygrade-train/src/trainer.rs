@@ -1,11 +1,11 @@
-//! The trainer: batches of queries with their judged passages, InfoNCE under a label policy, AdamW.
+//! The trainer: batches of queries with their judged passages, a loss under a label policy, AdamW.
 //!
 //! Everything random is a function of the seed and the step, so a run gives the same bits at any number of
 //! threads, and a resumed run those of the uninterrupted one.
 
 use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
-use crate::loss::{Loss, Objective, Targets, Value};
+use crate::loss::{Loss, LossSettings, Objective, Targets, Value};
 use polygrade_data::{At, Error, Result};
 use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
 use polygrade_nn::Matrix;
@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// What is minimised.
-    pub loss: Loss,
+    pub loss: LossSettings,
     /// Passes over the queries.
     pub epochs: usize,
     /// Steps in all, in place of those that the epochs make.
@@ -29,8 +29,6 @@ pub struct Settings {
     pub batch: usize,
     /// Passages that each query brings.
     pub per_query: PerQuery,
-    /// T of the loss.
-    pub temperature: f32,
     /// Highest learning rate of embeddings and projection.
     pub rate: f32,
     /// Highest learning rate of the tokens' log-weights.
@@ -49,15 +47,17 @@ pub struct Settings {
     pub lora: Option<LoraSettings>,
 }
 
+/// InfoNCE's temperature for static encoders and for transformers.
+const USUAL_TEMPERATURE: (f32, f32) = (0.1, 0.05);
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            loss: Loss::InfoNce,
+            loss: LossSettings::new(Loss::InfoNce, USUAL_TEMPERATURE.0),
             epochs: 15,
             steps: None,
             batch: 32,
             per_query: PerQuery { positives: 4, negatives: 8 },
-            temperature: 0.1,
             rate: 0.001,
             weight_rate: 0.02,
             warmup: 0.1,
@@ -75,12 +75,19 @@ impl Settings {
     pub fn for_transformers() -> Self {
         Settings {
             epochs: 3,
-            temperature: 0.05,
+            loss: LossSettings::new(Loss::InfoNce, USUAL_TEMPERATURE.1),
             rate: 2e-5,
             adam: AdamW { weight_decay: 0.01, ..AdamW::default() },
             transformer: Some(TransformerTraining::default()),
             ..Settings::default()
         }
+    }
+
+    /// These settings with another loss, at that loss's own temperatures.
+    pub fn with_loss(&self, loss: Loss) -> Self {
+        let (fixed, transformers) = USUAL_TEMPERATURE;
+        let usual = if self.transformer.is_some() { transformers } else { fixed };
+        Settings { loss: self.loss.with(loss, usual), ..self.clone() }
     }
 
     /// The defaults for an encoder.
@@ -148,6 +155,8 @@ struct Buffers {
     grad_queries: Matrix,
     grad_passages: Matrix,
     grad: Matrix,
+    temperatures: Vec<f32>,
+    teacher: Vec<f32>,
 }
 
 impl<'a> Trainer<'a> {
@@ -188,7 +197,7 @@ impl<'a> Trainer<'a> {
         let schedule = Schedule { peak: 1.0, warmup, total, decay: settings.decay };
         Ok(Trainer {
             identity,
-            objective: Objective::new(&settings, examples.max_grade(), threads)?,
+            objective: Objective::new(&settings.loss, examples.max_grade(), encoder.dim(), threads)?,
             learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
             examples,
             texts,
@@ -266,7 +275,7 @@ impl<'a> Trainer<'a> {
         }
         if pairs > 0 {
             let factor = self.schedule.rate(self.step);
-            self.objective.step(&self.settings.adam, self.settings.rate * factor, self.step);
+            self.objective.step(&self.settings.adam, factor, self.step);
             self.learner.step(&StepSettings {
                 adam: self.settings.adam,
                 rate: self.settings.rate * factor,
@@ -299,8 +308,17 @@ impl<'a> Trainer<'a> {
         let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
         copy(&vectors.data[..split], cols, &mut b.queries);
         copy(&vectors.data[split..], cols, &mut b.passages);
-        let targets =
-            Targets { roles: &self.batch.roles, grades: &self.batch.grades, policies: &self.batch.policies };
+        b.temperatures.clear();
+        let langs = self.examples.langs();
+        b.temperatures.extend(self.batch.langs.iter().map(|l| self.settings.loss.temperature_of(&langs[*l])));
+        self.examples.teacher_scores(&self.batch, &mut b.teacher);
+        let targets = Targets {
+            roles: &self.batch.roles,
+            grades: &self.batch.grades,
+            policies: &self.batch.policies,
+            temperatures: &b.temperatures,
+            teacher: &b.teacher,
+        };
         let grads = (&mut b.grad_queries, &mut b.grad_passages);
         let share = 1.0 / parts as f32;
         let Value { loss, terms } = self.objective.value(&b.queries, &b.passages, &targets, share, grads);

@@ -3,52 +3,130 @@
 //! −log exp(s(q,d⁺)/T) / (exp(s(q,d⁺)/T) + Σ_{d∈N} exp(s(q,d)/T)),
 //!
 //! averaged over all (q, d⁺) of the batch. N holds the negatives of q and never another of its positives:
-//! several positives are separate terms. What each candidate is to each query comes as a table of [`Role`]s.
+//! several positives are separate terms. What each candidate is to each query comes as a table of
+//! [`Role`]s.
+//!
+//! A query's policy may weigh the terms:
+//! - `soft:τ`: each by g/G, and the weighted mean in place of the mean;
+//! - `all`: Σ_τ w_τ · InfoNCE_τ over the thresholds τ = 1, 2, … G, each a mean over its own terms, w on the simplex. For τ, the
+//!   query's positives below it are negatives.
+//!
+//! In a batch with several of them, each kind of policy counts by its share of the positives.
 
-use super::Role;
+use super::settings::thresholds;
+use super::{Role, Targets, Value};
+use crate::labels::Policy;
 use polygrade_nn::Matrix;
 
-/// Writes ∂L/∂s to `grad` and returns the loss and its number of terms. `scores` and `roles` are queries ×
-/// candidates. A query without a positive adds nothing; nor does a batch without one.
-pub fn info_nce(scores: &Matrix, roles: &[Role], temperature: f32, grad: &mut Matrix) -> (f64, usize) {
+/// Buffers of [`info_nce`].
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Of the query at hand, its roles under a threshold, and the weights of its terms.
+    roles: Vec<Role>,
+    weights: Vec<f32>,
+}
+
+/// Writes ∂L/∂s to `grad`; the terms are the positives. `scores` is queries × candidates; `thresholds` holds the
+/// highest grade and the weights of the thresholds, none for equal ones. A query without a positive adds nothing; nor
+/// does a batch without one.
+pub(crate) fn info_nce(
+    scores: &Matrix,
+    targets: &Targets,
+    (max_grade, weights): (f32, &[f32]),
+    grad: &mut Matrix,
+    buffers: &mut Buffers,
+) -> Value {
+    let (Targets { roles, grades, policies, temperatures, .. }, cols) = (*targets, scores.cols);
     debug_assert_eq!(roles.len(), scores.data.len());
-    grad.reset(scores.rows(), scores.cols);
+    grad.reset(scores.rows(), cols);
     let terms = roles.iter().filter(|r| **r == Role::Positive).count();
     if terms == 0 {
-        return (0.0, 0);
+        return Value::default();
     }
-    let mut loss = 0.0f64;
-    let scale = 1.0 / temperature;
     let share = 1.0 / terms as f32;
-    for i in 0..scores.rows() {
-        let (row, out) = (scores.row(i), grad.row_mut(i));
-        let roles = &roles[i * row.len()..(i + 1) * row.len()];
-        let of = |role: Role| roles.iter().enumerate().filter(move |(_, r)| **r == role).map(|(j, _)| j);
-        // Relative to the highest negative, so that neither another positive nor a low temperature makes a sum
-        // vanish or overflow.
-        let highest = of(Role::Negative).map(|j| row[j]).fold(f32::NEG_INFINITY, f32::max);
-        if highest == f32::NEG_INFINITY {
-            continue; // Without negatives every term is −log 1.
+    let mut loss = 0.0f64;
+    let positives = |i: usize| {
+        let row = i * cols..(i + 1) * cols;
+        let grades = grades[row.clone()].iter().map(|g| if g.is_nan() { max_grade } else { g.max(0.0) });
+        grades.zip(&roles[row]).filter(|(_, r)| **r == Role::Positive).map(|(g, _)| g)
+    };
+    let of = |policy: fn(&Policy) -> bool| (0..scores.rows()).filter(move |i| policy(&policies[*i]));
+
+    for i in of(|p| !matches!(p, Policy::Soft(_) | Policy::AllThresholds)) {
+        let row = (scores.row(i), &roles[i * cols..(i + 1) * cols]);
+        loss += add_row(row, None, (1.0 / temperatures[i], share), grad.row_mut(i));
+    }
+
+    let soft = of(|p| matches!(p, Policy::Soft(_))).flat_map(positives);
+    let (count, sum) = soft.fold((0, 0.0), |(n, sum), g| (n + 1, sum + g));
+    for i in of(|p| matches!(p, Policy::Soft(_))).filter(|_| sum > 0.0) {
+        let weights = &mut buffers.weights;
+        weights.clear();
+        weights.extend(positives(i).map(|g| g / sum * count as f32));
+        let row = (scores.row(i), &roles[i * cols..(i + 1) * cols]);
+        loss += add_row(row, Some(weights), (1.0 / temperatures[i], share), grad.row_mut(i));
+    }
+
+    let all = || of(|p| matches!(p, Policy::AllThresholds));
+    let (count, n) = (all().flat_map(positives).count(), thresholds(max_grade));
+    let sum: f32 = weights.iter().sum();
+    for t in (1..=n).filter(|_| count > 0) {
+        let threshold = t as f32;
+        let own = all().flat_map(positives).filter(|g| *g >= threshold).count();
+        let weight = weights.get(t - 1).map_or(1.0 / n as f32, |w| w / sum);
+        if own == 0 || weight == 0.0 {
+            continue;
         }
-        let weight = |j: usize| ((row[j] - highest) * scale).exp();
-        let negatives: f32 = of(Role::Negative).map(weight).sum();
-        let log_negatives = highest * scale + negatives.ln();
-        // Σ over positives of the probability that the negatives take from each.
-        let mut taken = 0.0f32;
-        for j in of(Role::Positive) {
-            let lead = log_negatives - row[j] * scale;
-            // −log σ(−lead) and σ(lead), without overflow on either side.
-            loss += f64::from(lead.max(0.0) + (-lead.abs()).exp().ln_1p());
-            let lost =
-                if lead >= 0.0 { 1.0 / (1.0 + (-lead).exp()) } else { lead.exp() / (1.0 + lead.exp()) };
-            out[j] = -lost * scale * share;
-            taken += lost;
-        }
-        for j in of(Role::Negative) {
-            out[j] = weight(j) / negatives * taken * scale * share;
+        for i in all() {
+            buffers.roles.clear();
+            buffers.roles.extend_from_slice(&roles[i * cols..(i + 1) * cols]);
+            let positive = buffers.roles.iter_mut().filter(|r| **r == Role::Positive);
+            positive.zip(positives(i)).filter(|(_, g)| *g < threshold).for_each(|(r, _)| *r = Role::Negative);
+            let kept = buffers.roles.iter().filter(|r| **r == Role::Positive).count();
+            buffers.weights.clear();
+            buffers.weights.resize(kept, weight * count as f32 / own as f32);
+            let row = (scores.row(i), &buffers.roles[..]);
+            let scale = 1.0 / temperatures[i];
+            loss += add_row(row, Some(&buffers.weights), (scale, share), grad.row_mut(i));
         }
     }
-    (loss / terms as f64, terms)
+    Value { loss: loss / terms as f64, terms }
+}
+
+/// Adds a query's terms, the positives' in their order times `weights`; gives their sum, and `share` of their gradient
+/// to `out`. `scale` is 1/T.
+fn add_row(
+    (row, roles): (&[f32], &[Role]),
+    weights: Option<&[f32]>,
+    (scale, share): (f32, f32),
+    out: &mut [f32],
+) -> f64 {
+    let of = |role: Role| roles.iter().enumerate().filter(move |(_, r)| **r == role).map(|(j, _)| j);
+    // Relative to the highest negative, so that neither another positive nor a low temperature makes a sum
+    // vanish or overflow.
+    let highest = of(Role::Negative).map(|j| row[j]).fold(f32::NEG_INFINITY, f32::max);
+    if highest == f32::NEG_INFINITY {
+        return 0.0; // Without negatives every term is −log 1.
+    }
+    let against = |j: usize| ((row[j] - highest) * scale).exp();
+    let negatives: f32 = of(Role::Negative).map(against).sum();
+    let log_negatives = highest * scale + negatives.ln();
+    let mut loss = 0.0f64;
+    // Σ over positives of the probability that the negatives take from each.
+    let mut taken = 0.0f32;
+    for (place, j) in of(Role::Positive).enumerate() {
+        let weight = weights.map_or(1.0, |w| w[place]);
+        let lead = log_negatives - row[j] * scale;
+        // −log σ(−lead) and σ(lead), without overflow on either side.
+        loss += f64::from(weight) * f64::from(lead.max(0.0) + (-lead.abs()).exp().ln_1p());
+        let lost = if lead >= 0.0 { 1.0 / (1.0 + (-lead).exp()) } else { lead.exp() / (1.0 + lead.exp()) };
+        out[j] += weight * (-lost * scale * share);
+        taken += weight * lost;
+    }
+    for j in of(Role::Negative) {
+        out[j] += against(j) / negatives * taken * scale * share;
+    }
+    loss
 }
 
 #[cfg(test)]
@@ -56,6 +134,19 @@ mod tests {
     use super::*;
     use Role::{Ignored as I, Negative as N, Positive as P};
     use polygrade_nn::rng::CounterRng;
+
+    fn run(scores: &Matrix, roles: &[Role], temperature: f32, grad: &mut Matrix) -> (f64, usize) {
+        let rows = scores.rows();
+        let targets = Targets {
+            roles,
+            grades: &vec![f32::NAN; roles.len()],
+            policies: &vec![Policy::Threshold(1.0); rows],
+            temperatures: &vec![temperature; rows],
+            teacher: &[],
+        };
+        let Value { loss, terms } = info_nce(scores, &targets, (3.0, &[]), grad, &mut Buffers::default());
+        (loss, terms)
+    }
 
     /// The formula as it stands, in f64.
     fn plain(scores: &[f64], roles: &[Role], cols: usize, t: f64) -> f64 {
@@ -78,7 +169,7 @@ mod tests {
         let scores: Vec<f64> = (0..15).map(|i| rng.normal(i) * 0.3).collect();
         let matrix = Matrix::new(5, scores.iter().map(|s| *s as f32).collect());
         let mut grad = Matrix::default();
-        let (loss, terms) = info_nce(&matrix, &roles, 0.1, &mut grad);
+        let (loss, terms) = run(&matrix, &roles, 0.1, &mut grad);
         assert_eq!(terms, 3);
         assert!((loss - plain(&scores, &roles, 5, 0.1)).abs() < 1e-5);
         for i in 0..15 {
@@ -95,7 +186,7 @@ mod tests {
     #[test]
     fn positives_are_never_each_others_negatives() {
         let mut grad = Matrix::default();
-        let (loss, _) = info_nce(&Matrix::new(2, vec![0.1, 0.9]), &[P, P], 0.05, &mut grad);
+        let (loss, _) = run(&Matrix::new(2, vec![0.1, 0.9]), &[P, P], 0.05, &mut grad);
         assert_eq!((loss, grad.data.as_slice()), (0.0, [0.0, 0.0].as_slice()));
     }
 
@@ -103,14 +194,14 @@ mod tests {
     fn extreme_scores_stay_finite() {
         let mut grad = Matrix::default();
         for scores in [[1.0, -1.0], [-1.0, 1.0]] {
-            let (loss, _) = info_nce(&Matrix::new(2, scores.to_vec()), &[P, N], 0.005, &mut grad);
+            let (loss, _) = run(&Matrix::new(2, scores.to_vec()), &[P, N], 0.005, &mut grad);
             assert!(loss.is_finite() && grad.data.iter().all(|g| g.is_finite()), "{scores:?} {loss}");
         }
         // A far better positive must not drown the others and the negatives.
-        let (loss, _) = info_nce(&Matrix::new(3, vec![0.95, 0.1, 0.1]), &[P, P, N], 0.005, &mut grad);
+        let (loss, _) = run(&Matrix::new(3, vec![0.95, 0.1, 0.1]), &[P, P, N], 0.005, &mut grad);
         assert!((loss - 2f64.ln() / 2.0).abs() < 1e-6, "{loss}");
         let want = [0.0, -50.0, 50.0];
         grad.data.iter().zip(want).for_each(|(g, w)| assert!((g - w).abs() < 1e-3, "{:?}", grad.data));
-        assert_eq!(info_nce(&Matrix::new(2, vec![0.0, 1.0]), &[N, N], 0.1, &mut grad), (0.0, 0));
+        assert_eq!(run(&Matrix::new(2, vec![0.0, 1.0]), &[N, N], 0.1, &mut grad), (0.0, 0));
     }
 }
