@@ -156,7 +156,8 @@ impl<'a> Lab<'a> {
             ArmLabels::Policies(p) => p.clone(),
         };
         let langs = self.langs(arm.lang.as_ref());
-        Some(Examples::new(self.collection, train, arm.scenario, &langs, &policies))
+        let batches = &self.plan.settings.batches;
+        Some(Examples::for_batches(self.collection, train, arm.scenario, &langs, &policies, batches))
     }
 
     /// The settings of an arm's training.

@@ -143,7 +143,8 @@ impl Job<'_> {
         let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
-        let examples = Examples::new(collection, &graded, scenario, langs, policies);
+        let examples =
+            Examples::for_batches(collection, &graded, scenario, langs, policies, &settings.batches);
         if examples.is_empty() {
             if several {
                 let lang = langs.first().map_or("", Lang::as_str);

@@ -1,5 +1,8 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
+mod batches;
+
+use batches::Batches;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
@@ -42,6 +45,8 @@ pub(crate) struct Training {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    batches: Batches,
     #[command(flatten)]
     transformer: Transformer,
 }
@@ -108,6 +113,7 @@ impl Training {
                 _ => Decay::Linear,
             },
             seed: self.seed,
+            batches: self.batches.settings()?,
             ..default
         };
         s.per_query.positives = self.positives;
