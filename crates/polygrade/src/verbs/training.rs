@@ -6,7 +6,7 @@ use batches::Batches;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
-use polygrade_train::Settings;
+use polygrade_train::{Composition, Settings};
 
 /// Settings of training. Where nothing is given, the encoder decides: see `Settings` of polygrade-train.
 #[derive(clap::Args, Clone)]
@@ -96,6 +96,11 @@ struct Transformer {
 }
 
 impl Training {
+    /// Whether batches within languages and across them are asked for.
+    pub(crate) fn is_hybrid(&self) -> Result<bool> {
+        Ok(matches!(self.batches.settings()?.composition, Composition::Hybrid(_)))
+    }
+
     pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
         let fault = |what: &str| Err(Error::Usage(what.into()));
         let default = Settings::for_encoder(encoder);
