@@ -470,7 +470,7 @@ impl Examples {
             picked.iter().for_each(|p| add(*p, true));
             if self.batching.parallel_positives {
                 for &p in &picked {
-                    self.translation(example, variant.lang, p, &rng.fork(3))
+                    self.translation(example, variant.lang, p, &rng.fork(4))
                         .into_iter()
                         .for_each(|t| add(t, true));
                 }
