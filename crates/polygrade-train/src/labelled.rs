@@ -3,7 +3,7 @@
 
 use crate::examples::Scenario;
 use crate::labels::{Label, LabelPolicies, Policy};
-use polygrade_data::{Collection, Graded, Index, Lang};
+use polygrade_data::{Collection, Graded, Index, Lang, mean};
 use polygrade_nn::rng::CounterRng;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct Pair {
     /// The passage.
     pub passage: Index,
-    /// The grade, its own or that of a translation.
+    /// The grade, its own or that of a translation; the mean where several judged the pair.
     pub grade: f32,
     /// What the pair is in training.
     pub label: Label,
@@ -80,9 +80,26 @@ impl<'a> Labelled<'a> {
             let lang = self.passage_lang[passage as usize] as usize;
             let policy = self.table[query_lang * self.numbered.len() + lang];
             let meets = lang < self.langs.len() && (self.all_pairs || across != (lang == query_lang));
-            let label = policy.label(grade);
+            let label = self.voted(query, passage, grade, query_lang).unwrap_or_else(|| policy.label(grade));
             Pair { passage, grade, label, policy, lang: meets.then_some(lang) }
         })
+    }
+
+    /// The label by single judgments, where the collection has them and the grade is theirs, not one that was put in
+    /// their place.
+    fn voted(&self, query: Index, passage: Index, grade: f32, query_lang: usize) -> Option<Label> {
+        let (q, p) = self.graded.given_to(query, passage)?;
+        let votes = || self.collection.votes_of(q, p);
+        votes().next()?;
+        if mean(votes().map(|(grade, _)| grade)).to_bits() != grade.to_bits() {
+            return None;
+        }
+        let (query_lang, passage_lang) =
+            (&self.langs[query_lang], &self.collection.passages[passage as usize].lang);
+        let label = |(grade, origin)| {
+            self.policies.of_judgment(self.scenario, query_lang, passage_lang, origin).label(grade)
+        };
+        Some(Label::majority(votes().map(label)))
     }
 
     /// What the labels come to, for each pair of languages that meet: by the places of query and passage language.
