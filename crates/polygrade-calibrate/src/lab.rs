@@ -15,7 +15,7 @@ use polygrade_encoder::{Encoder, TextEncoder};
 use polygrade_eval::{Measure, Pool};
 use polygrade_index::{Order, Rankings, rank_bm25};
 use polygrade_train::evaluate::{evaluate, queries_in};
-use polygrade_train::{Examples, LabelPolicies, Scenario, Settings, TokenizedCollection, Trainer};
+use polygrade_train::{Examples, LabelPolicies, Loss, Scenario, Settings, TokenizedCollection, Trainer};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -156,15 +156,16 @@ impl<'a> Lab<'a> {
             ArmLabels::Policies(p) => p.clone(),
         };
         let langs = self.langs(arm.lang.as_ref());
-        Some(Examples::new(self.collection, train, arm.scenario, &langs, &policies))
+        let batches = &self.plan.settings.batches;
+        Some(Examples::for_batches(self.collection, train, arm.scenario, &langs, &policies, batches))
     }
 
     /// The settings of an arm's training.
     pub fn settings(&self, arm: &Arm, steps: Option<u64>) -> Settings {
         let base = Settings { seed: arm.seed, ..self.plan.settings.clone() };
         let settings = match &arm.labels {
-            ArmLabels::Method(m) => Settings { loss: m.loss(), ..base },
-            _ => base,
+            ArmLabels::Method(m) => base.with_loss(m.loss()),
+            _ => base.with_loss(Loss::InfoNce),
         };
         Settings { steps: steps.or(settings.steps), ..settings }
     }

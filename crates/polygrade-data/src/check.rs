@@ -1,12 +1,12 @@
 //! The invariants of a collection, checked one record at a time, in one place for readers and importers.
 //!
 //! Passage and query ids are unique, without white space and not empty; texts are not empty; languages are
-//! tags; judgments name known queries and passages with a grade on the scale, once; all judgments of a query,
+//! tags; judgments name known queries and passages with a grade on the scale, once for each annotator and source; all judgments of a query,
 //! and of its translations, lie in one split. Memory: about 40 bytes a passage or query and 16 a judgment.
 
 use crate::error::{At, Problems, Report};
 use crate::lang::Lang;
-use crate::record::{RawText, Scale, Split};
+use crate::record::{Origin, RawText, Scale, Split};
 use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
@@ -24,6 +24,8 @@ pub struct Checker {
     query_unit: Vec<u64>,
     unit_split: FxHashMap<u64, Split>,
     pairs: FxHashSet<u64>,
+    /// Pairs with an origin, and a hash of it.
+    votes: FxHashSet<(Index, Index, u64)>,
 }
 
 impl Report for Checker {
@@ -43,6 +45,7 @@ impl Checker {
             query_unit: Vec::new(),
             unit_split: FxHashMap::default(),
             pairs: FxHashSet::default(),
+            votes: FxHashSet::default(),
         }
     }
 
@@ -71,6 +74,7 @@ impl Checker {
         split: Split,
         (query, passage): (&str, &str),
         grade: f32,
+        origin: Origin,
         scale: &Scale,
     ) -> Option<(Index, Index)> {
         let q = self.queries.get(&key(query)).copied();
@@ -92,7 +96,7 @@ impl Checker {
             self.problems.push(
                 at.clone(),
                 off,
-                "correct the grade, raise grades.max in collection.toml, or import with --grade-map OLD=NEW,…",
+                "correct the grade, raise grades.max in collection.toml, or import with --map OLD=NEW,…",
             );
             return None;
         }
@@ -123,12 +127,22 @@ impl Checker {
                 return None;
             }
         }
-        if !self.pairs.insert(u64::from(q) << 32 | u64::from(p)) {
-            self.problems.push(
-                at.clone(),
-                format!("judges query {query:?} and passage {passage:?} a second time"),
-                "keep one judgment for each pair (average several annotators: fractional grades are allowed)",
-            );
+        if [origin.annotator, origin.source].iter().flatten().any(|n| n.chars().any(char::is_control)) {
+            let what = "names an annotator or source with a tab or another control character";
+            self.problems.push(at.clone(), what, "use a plain name");
+            return None;
+        }
+        let (fresh, fix) = if origin.is_none() {
+            let fix = "keep one judgment for each pair, or name the annotators (docs/formats.md#judgments)";
+            (self.pairs.insert(u64::from(q) << 32 | u64::from(p)), fix)
+        } else {
+            let name = [origin.annotator, origin.source].map(|n| n.unwrap_or("")).join("\t");
+            let fix = "keep one judgment for each pair, annotator and source";
+            (self.votes.insert((q, p, xxh3_64_with_seed(name.as_bytes(), 0))), fix)
+        };
+        if !fresh {
+            let what = format!("judges query {query:?} and passage {passage:?} a second time");
+            self.problems.push(at.clone(), what, fix);
             return None;
         }
         Some((q, p))
@@ -141,7 +155,7 @@ impl Checker {
 
     /// How many passages, queries and judgments passed.
     pub fn counts(&self) -> (usize, usize, usize) {
-        (self.passages.len(), self.queries.len(), self.pairs.len())
+        (self.passages.len(), self.queries.len(), self.pairs.len() + self.votes.len())
     }
 
     fn text(&mut self, at: &At, kind: &str, raw: &RawText) -> Option<Lang> {

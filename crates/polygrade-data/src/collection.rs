@@ -3,8 +3,9 @@
 use crate::check::Index;
 use crate::error::{DEFAULT_PROBLEM_LIMIT, Result};
 use crate::lang::Lang;
-use crate::record::{Meta, Passage, Query, RawText, Split};
+use crate::record::{Meta, Origin, Passage, Query, RawText, Split};
 use crate::scan::{self, Visitor};
+use crate::votes::Votes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -30,6 +31,8 @@ pub struct Collection {
     /// The queries in file order.
     pub queries: Vec<Query>,
     judgments: [Vec<Judgment>; 3],
+    /// Of splits whose files name annotators or sources.
+    votes: [Option<Votes>; 3],
 }
 
 impl Collection {
@@ -40,6 +43,7 @@ impl Collection {
             passages: Vec<Passage>,
             queries: Vec<Query>,
             judgments: [Vec<Judgment>; 3],
+            votes: [Option<Votes>; 3],
         }
         impl Visitor for Loader {
             fn passage(&mut self, _: Index, lang: Lang, raw: RawText) {
@@ -49,15 +53,32 @@ impl Collection {
             fn query(&mut self, _: Index, lang: Lang, raw: RawText) {
                 self.queries.push(Query { id: raw.id, text: raw.text, lang, group: raw.group });
             }
-            fn judgment(&mut self, split: Split, query: Index, passage: Index, grade: f32) {
-                self.judgments[split as usize].push(Judgment { query, passage, grade });
+            fn judgment(&mut self, split: Split, query: Index, passage: Index, grade: f32, origin: Origin) {
+                let judgment = Judgment { query, passage, grade };
+                let judgments = &mut self.judgments[split as usize];
+                let votes = &mut self.votes[split as usize];
+                if origin.is_none() && votes.is_none() {
+                    return judgments.push(judgment);
+                }
+                let votes = votes.get_or_insert_with(|| {
+                    let mut votes = Votes::default();
+                    judgments.drain(..).for_each(|j| votes.push(j, Origin::default()));
+                    votes
+                });
+                votes.push(judgment, origin);
             }
         }
         let mut loader = Loader::default();
         let (meta, problems) = scan::scan(dir, DEFAULT_PROBLEM_LIMIT, &mut loader)?;
         problems.into_result()?;
-        let Loader { passages, queries, judgments } = loader;
-        Ok(Collection { meta, passages, queries, judgments })
+        let Loader { passages, queries, judgments, votes } = loader;
+        let mut collection = Collection::from_parts(meta, passages, queries, judgments);
+        for (split, votes) in Split::ALL.into_iter().zip(votes) {
+            if let Some(votes) = votes {
+                collection = collection.with_votes(split, votes);
+            }
+        }
+        Ok(collection)
     }
 
     /// A collection from its parts, which are taken as valid. Judgments are those of train, dev and test.
@@ -67,10 +88,32 @@ impl Collection {
         queries: Vec<Query>,
         judgments: [Vec<Judgment>; 3],
     ) -> Collection {
-        Collection { meta, passages, queries, judgments }
+        Collection { meta, passages, queries, judgments, votes: Default::default() }
     }
 
-    /// The judgments of a split, in file order.
+    /// The same with these judgments in a split, in place of its own.
+    pub fn with_votes(mut self, split: Split, mut votes: Votes) -> Collection {
+        self.judgments[split as usize] = votes.merge();
+        self.votes[split as usize] = Some(votes);
+        self
+    }
+
+    /// The judgments of a split with their annotators and sources, where its file names any.
+    pub fn votes(&self, split: Split) -> Option<&Votes> {
+        self.votes[split as usize].as_ref()
+    }
+
+    /// The grades that single annotators and sources gave a pair; nothing where the files name none.
+    pub fn votes_of(&self, query: Index, passage: Index) -> impl Iterator<Item = (f32, Origin<'_>)> {
+        self.votes.iter().flatten().flat_map(move |votes| votes.of(query, passage))
+    }
+
+    /// Whether any split names annotators or sources.
+    pub fn has_votes(&self) -> bool {
+        self.votes.iter().any(Option::is_some)
+    }
+
+    /// The judgments of a split, one a pair, in file order. Where several judged a pair, the grade is their mean.
     pub fn judgments(&self, split: Split) -> &[Judgment] {
         &self.judgments[split as usize]
     }
@@ -108,6 +151,14 @@ impl Collection {
                 );
             }
         }
+        for votes in self.votes.iter().flatten() {
+            for (j, origin) in votes.iter() {
+                let names = [origin.annotator, origin.source].map(|n| n.unwrap_or("")).join("\t");
+                hash.update(&j.grade.to_le_bytes());
+                hash.update(&(names.len() as u64).to_le_bytes());
+                hash.update(names.as_bytes());
+            }
+        }
         hash.digest()
     }
 
@@ -128,6 +179,8 @@ pub struct Graded {
     passage_unit: Vec<u32>,
     direct: FxHashMap<(Index, Index), f32>,
     by_unit: FxHashMap<(u32, u32), f32>,
+    /// The pair that a grade of translations was given to; empty where the collection names no annotators or sources.
+    given_to: FxHashMap<(u32, u32), (Index, Index)>,
     /// Judged passage units of each query unit, in file order.
     units_of: FxHashMap<u32, Vec<u32>>,
     members: Vec<Vec<Index>>,
@@ -154,6 +207,7 @@ impl Graded {
             passage_unit,
             direct: FxHashMap::default(),
             by_unit: FxHashMap::default(),
+            given_to: FxHashMap::default(),
             units_of: FxHashMap::default(),
             members,
             judged_queries: Vec::new(),
@@ -163,6 +217,9 @@ impl Graded {
             graded.direct.insert((j.query, j.passage), j.grade);
             if let std::collections::hash_map::Entry::Vacant(slot) = graded.by_unit.entry((qu, pu)) {
                 slot.insert(j.grade);
+                if collection.has_votes() {
+                    graded.given_to.insert((qu, pu), (j.query, j.passage));
+                }
                 graded.units_of.entry(qu).or_default().push(pu);
             }
         }
@@ -179,6 +236,14 @@ impl Graded {
             return Some(g);
         }
         self.by_unit.get(&(self.query_unit[query as usize], self.passage_unit[passage as usize])).copied()
+    }
+
+    /// The pair whose judgment a grade is: the pair itself, or the translation of it that was judged. `None` where it is
+    /// not judged, and in collections that name no annotators or sources.
+    pub fn given_to(&self, query: Index, passage: Index) -> Option<(Index, Index)> {
+        let unit = (self.query_unit[query as usize], self.passage_unit[passage as usize]);
+        let pair = self.given_to.get(&unit)?;
+        Some(if self.direct.contains_key(&(query, passage)) { (query, passage) } else { *pair })
     }
 
     /// The queries with a judgment (their own or a translation's), ascending.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::io::AtomicDir;
 use crate::lang::Lang;
 use crate::record::Split;
-use crate::write::json_line;
+use crate::write::{HEADER, json_line};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -64,6 +64,16 @@ fn judgments(
         let name = name(split);
         file(dir, &name, |out| {
             let mut text = header.to_owned();
+            // TREC's columns have no place for origins: there the mean stands.
+            if let Some(votes) = c.votes(split).filter(|_| !iteration) {
+                text = format!("{HEADER}\tannotator\tsource\n");
+                for (j, origin) in votes.iter() {
+                    let (q, p) = (&c.queries[j.query as usize].id, &c.passages[j.passage as usize].id);
+                    let [a, s] = [origin.annotator, origin.source].map(|n| n.unwrap_or(""));
+                    text.push_str(&format!("{q}\t{p}\t{}\t{a}\t{s}\n", j.grade));
+                }
+                return out.write_all(text.as_bytes()).map_err(|e| Error::io(Path::new(&name), e));
+            }
             for j in c.judgments(split) {
                 let (q, p) = (&c.queries[j.query as usize].id, &c.passages[j.passage as usize].id);
                 let sep = if iteration { " 0 " } else { "\t" };
@@ -90,7 +100,7 @@ fn beir(c: &Collection, dir: &Path) -> Result<()> {
             json_line(out, &json!({ "_id": q.id, "text": q.text, "metadata": metadata }))
         })
     })?;
-    judgments(c, dir, |s| format!("qrels/{}.tsv", s.name()), "query-id\tcorpus-id\tscore\n", false)
+    judgments(c, dir, |s| format!("qrels/{}.tsv", s.name()), &format!("{HEADER}\n"), false)
 }
 
 fn trec(c: &Collection, dir: &Path) -> Result<()> {

@@ -7,6 +7,7 @@
 //!
 //! This crate knows nothing of vectors.
 
+pub mod agreement;
 pub mod check;
 mod collection;
 pub mod error;
@@ -19,10 +20,12 @@ pub mod qrels;
 pub mod record;
 pub mod scan;
 pub mod split;
+mod votes;
 pub mod write;
 
 pub use check::Index;
 pub use collection::{Collection, Graded, Judgment};
 pub use error::{At, Error, Problem, Problems, Report, Result};
 pub use lang::Lang;
-pub use record::{Meta, Passage, Query, Scale, Split};
+pub use record::{Meta, Origin, Passage, Query, Scale, Split};
+pub use votes::{Votes, mean};

@@ -3,10 +3,11 @@
 //! One streaming pass; memory grows with the number of texts (hashes, not the texts themselves): about
 //! 100 bytes a passage. Detection of languages runs in parallel over blocks of texts.
 
+use crate::agreement;
 use crate::check::Index;
 use crate::error::{Problems, Result};
 use crate::lang::{self, Lang};
-use crate::record::{Meta, RawText, Split};
+use crate::record::{Meta, Origin, RawText, Split};
 use crate::scan::{self, Visitor};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -36,10 +37,28 @@ pub struct Profile {
     pub languages: Vec<LangProfile>,
     /// Judgments in each split.
     pub splits: BTreeMap<Split, u64>,
+    /// Who judged and how well they agree; `None` where the files name no annotators or sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
     /// Groups of translations among the passages.
     pub groups: u64,
     /// Invalid records, which are not counted above.
     pub problems: u64,
+}
+
+/// Agreement of the judgments that name an annotator or a source.
+#[derive(Debug, Default, Serialize)]
+pub struct Agreement {
+    /// Judgments of each annotator.
+    pub annotators: BTreeMap<String, u64>,
+    /// Judgments of each source.
+    pub sources: BTreeMap<String, u64>,
+    /// Pairs that were judged more than once.
+    pub shared_pairs: u64,
+    /// Krippendorff's α over them, see [`crate::agreement`]; `None` where it is not defined.
+    pub alpha: Option<f64>,
+    /// The same for each language of queries.
+    pub alpha_by_lang: BTreeMap<String, Option<f64>>,
 }
 
 /// The profile of one language. Judgments are counted under the language of their query.
@@ -141,6 +160,9 @@ struct Profiler {
     sets: Vec<Vec<u32>>,
     set_of: FxHashMap<Vec<u32>, u32>,
     pending: Vec<(u32, String, String)>,
+    agreement: Agreement,
+    /// Judgments with an origin.
+    votes: Vec<(Index, Index, f32)>,
 }
 
 impl Profiler {
@@ -195,6 +217,7 @@ impl Profiler {
         let fractional = self.lanes.iter().any(|l| l.halves.keys().any(|h| h % 2 == 1));
         let grades: BTreeSet<u32> = self.lanes.iter().flat_map(|l| l.halves.keys().copied()).collect();
         let groups = self.groups.len() as u64;
+        let agreement = (!self.votes.is_empty()).then(|| self.agreement());
         let (sets, mut lanes) = (self.sets, self.lanes);
         for (i, lane) in lanes.iter_mut().enumerate() {
             let has = |set: &Vec<u32>| set.contains(&(i as u32));
@@ -207,7 +230,29 @@ impl Profiler {
         }
         let mut languages: Vec<LangProfile> = lanes.into_iter().map(|l| l.out).collect();
         languages.sort_by(|a, b| a.lang.cmp(&b.lang));
-        Profile { meta, languages, splits: self.splits, groups, problems }
+        Profile { meta, languages, splits: self.splits, agreement, groups, problems }
+    }
+
+    fn agreement(&mut self) -> Agreement {
+        self.votes.sort_by_key(|(q, p, _)| (*q, *p));
+        let units: Vec<(u32, Vec<f32>)> = self
+            .votes
+            .chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
+            .filter(|votes| votes.len() > 1)
+            .map(|votes| (self.queries[votes[0].0 as usize].lane, votes.iter().map(|v| v.2).collect()))
+            .collect();
+        let of = |lane: Option<u32>| {
+            let inside = units.iter().filter(|(l, _)| lane.is_none_or(|lane| lane == *l));
+            agreement::alpha(inside.map(|(_, grades)| grades.as_slice()))
+        };
+        let lanes: BTreeSet<u32> = units.iter().map(|(lane, _)| *lane).collect();
+        let name = |lane: u32| self.lanes[lane as usize].lang.as_ref().map_or("und", Lang::as_str).to_owned();
+        Agreement {
+            shared_pairs: units.len() as u64,
+            alpha: of(None),
+            alpha_by_lang: lanes.into_iter().map(|lane| (name(lane), of(Some(lane)))).collect(),
+            ..std::mem::take(&mut self.agreement)
+        }
     }
 }
 
@@ -276,7 +321,19 @@ impl Visitor for Profiler {
         self.text(lane, raw.id, raw.text);
     }
 
-    fn judgment(&mut self, split: Split, query: Index, _: Index, grade: f32) {
+    fn judgment(&mut self, split: Split, query: Index, passage: Index, grade: f32, origin: Origin) {
+        if !origin.is_none() {
+            self.votes.push((query, passage, grade));
+            let counted = [
+                (&mut self.agreement.annotators, origin.annotator),
+                (&mut self.agreement.sources, origin.source),
+            ];
+            for (counts, name) in counted {
+                if let Some(name) = name {
+                    *counts.entry(name.to_owned()).or_default() += 1;
+                }
+            }
+        }
         *self.splits.entry(split).or_default() += 1;
         let half = (grade * 2.0).floor() as u32;
         let tally = &mut self.queries[query as usize];

@@ -132,6 +132,22 @@ pub(crate) fn texts_or_numbers<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<St
     Ok(Vec::<TextOrNumber>::deserialize(d)?.into_iter().map(TextOrNumber::into_string).collect())
 }
 
+/// Who gave a judgment, and where it comes from, where the files say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin<'a> {
+    /// The annotator: a person or a language model.
+    pub annotator: Option<&'a str>,
+    /// The source: a data set, a campaign, a prompt.
+    pub source: Option<&'a str>,
+}
+
+impl Origin<'_> {
+    /// Whether nothing is known.
+    pub fn is_none(&self) -> bool {
+        *self == Origin::default()
+    }
+}
+
 /// Which part of the judgments: to train on, to choose by, to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -190,6 +206,9 @@ fn unknown() -> String {
 pub struct Scale {
     /// The highest grade, G.
     pub max: f32,
+    /// How grades were replaced on import, before they were moved to begin at 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub map: Vec<String>,
     /// The meaning of each grade, in words.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meaning: BTreeMap<String, String>,
@@ -198,7 +217,7 @@ pub struct Scale {
 impl Scale {
     /// The scale 0..`max` without words.
     pub fn up_to(max: f32) -> Self {
-        Scale { max, meaning: BTreeMap::new() }
+        Scale { max, map: Vec::new(), meaning: BTreeMap::new() }
     }
 
     /// Whether `grade` lies on it.

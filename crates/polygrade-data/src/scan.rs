@@ -8,7 +8,7 @@ use crate::error::{At, Error, Problems, Report, Result};
 use crate::io::{self, Lines};
 use crate::lang::Lang;
 use crate::qrels;
-use crate::record::{Meta, RawText, Split};
+use crate::record::{Meta, Origin, RawText, Split};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,8 @@ pub trait Visitor {
     fn passage(&mut self, index: Index, lang: Lang, raw: RawText);
     /// A query with its index and language.
     fn query(&mut self, index: Index, lang: Lang, raw: RawText);
-    /// A judgment by the indices of its query and passage.
-    fn judgment(&mut self, split: Split, query: Index, passage: Index, grade: f32);
+    /// A judgment by the indices of its query and passage, with its origin.
+    fn judgment(&mut self, split: Split, query: Index, passage: Index, grade: f32, origin: Origin);
 }
 
 /// The files of a collection.
@@ -130,9 +130,9 @@ pub fn scan(dir: &Path, limit: usize, visitor: &mut impl Visitor) -> Result<(Met
         }
     })?;
     for (split, path) in &files.qrels {
-        qrels::read(path, &mut check, |check, at, pair, grade| {
-            if let Some((q, p)) = check.judgment(&at, *split, pair, grade, &meta.grades) {
-                visitor.judgment(*split, q, p, grade);
+        qrels::read_origins(path, &mut check, |check, at, pair, grade, origin| {
+            if let Some((q, p)) = check.judgment(&at, *split, pair, grade, origin, &meta.grades) {
+                visitor.judgment(*split, q, p, grade, origin);
             }
             Ok(())
         })?;

@@ -3,9 +3,9 @@
 use crate::check::Checker;
 use crate::error::{At, Error, Problems, Result};
 use crate::io::AtomicDir;
-use crate::record::{Meta, Passage, Query, RawText, Scale, Split};
+use crate::record::{Meta, Origin, Passage, Query, RawText, Scale, Split};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a collection record by record, checking each; nothing appears under the target's name before
@@ -14,11 +14,50 @@ pub struct CollectionWriter {
     dir: AtomicDir,
     corpus: BufWriter<File>,
     queries: BufWriter<File>,
-    qrels: [Option<BufWriter<File>>; 3],
+    qrels: [Option<Qrels>; 3],
     scale: Scale,
     /// The invariants and the problems found.
     pub check: Checker,
 }
+
+/// A file of judgments.
+struct Qrels {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// Whether it has columns for annotator and source.
+    origins: bool,
+}
+
+impl Qrels {
+    fn create(path: PathBuf) -> Result<Qrels> {
+        let mut file = create(path.clone())?;
+        line(&mut file, format_args!("{HEADER}"))?;
+        Ok(Qrels { path, file, origins: false })
+    }
+
+    /// Gives the columns to a file that was begun without.
+    fn add_origins(self) -> Result<Qrels> {
+        let Qrels { path, file, .. } = self;
+        let failed = |e| Error::io(&path, e);
+        file.into_inner().map_err(|e| failed(e.into_error()))?;
+        let old = path.with_extension("old");
+        std::fs::rename(&path, &old).map_err(failed)?;
+        let mut file = create(path.clone())?;
+        let rows = BufReader::new(File::open(&old).map_err(failed)?).lines();
+        for (i, row) in rows.enumerate() {
+            let row = row.map_err(failed)?;
+            match i {
+                0 => line(&mut file, format_args!("{HEADER}\tannotator\tsource"))?,
+                _ => line(&mut file, format_args!("{row}\t\t"))?,
+            }
+        }
+        std::fs::remove_file(&old).map_err(failed)?;
+        Ok(Qrels { path, file, origins: true })
+    }
+}
+
+/// The columns that every file of judgments has.
+pub(crate) const HEADER: &str = "query-id\tcorpus-id\tscore";
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,8 +115,7 @@ impl CollectionWriter {
         Ok(())
     }
 
-    /// Adds a judgment read at `at`.
-    /// Whether it was valid.
+    /// Adds a judgment read at `at`, whose origin is not known. Whether it was valid.
     pub fn judgment(
         &mut self,
         at: &At,
@@ -86,17 +124,35 @@ impl CollectionWriter {
         passage: &str,
         grade: f32,
     ) -> Result<bool> {
-        if self.check.judgment(at, split, (query, passage), grade, &self.scale).is_none() {
+        self.judgment_of(at, split, (query, passage), grade, Origin::default())
+    }
+
+    /// Adds a judgment read at `at` with its origin. Whether it was valid.
+    pub fn judgment_of(
+        &mut self,
+        at: &At,
+        split: Split,
+        (query, passage): (&str, &str),
+        grade: f32,
+        origin: Origin,
+    ) -> Result<bool> {
+        if self.check.judgment(at, split, (query, passage), grade, origin, &self.scale).is_none() {
             return Ok(false);
         }
         let slot = &mut self.qrels[split as usize];
-        if slot.is_none() {
-            let mut file = create(self.dir.path().join("qrels").join(format!("{}.tsv", split.name())))?;
-            line(&mut file, format_args!("query-id\tcorpus-id\tscore"))?;
-            *slot = Some(file);
+        let mut qrels = match slot.take() {
+            Some(qrels) => qrels,
+            None => Qrels::create(self.dir.path().join("qrels").join(format!("{}.tsv", split.name())))?,
+        };
+        if !origin.is_none() && !qrels.origins {
+            qrels = qrels.add_origins()?;
         }
-        if let Some(file) = slot {
-            line(file, format_args!("{query}\t{passage}\t{grade}"))?;
+        let qrels = slot.insert(qrels);
+        if qrels.origins {
+            let [annotator, source] = [origin.annotator, origin.source].map(|n| n.unwrap_or(""));
+            line(&mut qrels.file, format_args!("{query}\t{passage}\t{grade}\t{annotator}\t{source}"))?;
+        } else {
+            line(&mut qrels.file, format_args!("{query}\t{passage}\t{grade}"))?;
         }
         Ok(true)
     }
@@ -117,7 +173,8 @@ impl CollectionWriter {
         let toml = toml::to_string(meta).map_err(|e| Error::Internal(e.to_string()))?;
         let path = self.dir.path().join("collection.toml");
         std::fs::write(&path, toml).map_err(|e| Error::io(&path, e))?;
-        for file in [Some(self.corpus), Some(self.queries)].into_iter().chain(self.qrels).flatten() {
+        let qrels = self.qrels.into_iter().flatten().map(|q| q.file);
+        for file in [self.corpus, self.queries].into_iter().chain(qrels) {
             let file = file.into_inner().map_err(|e| Error::io(self.dir.path(), e.into_error()))?;
             file.sync_all().map_err(|e| Error::io(self.dir.path(), e))?;
         }

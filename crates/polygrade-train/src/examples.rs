@@ -4,10 +4,12 @@
 //! it came with the query or with another one of the batch; nor is a passage that the policy leaves out, a
 //! translation of either, or a passage of the same text.
 //!
-//! A batch keeps to one language of passages as far as it can: in a mixture its queries share their language,
-//! across languages they meet passages of one drawn language. Passages in another language than the positive
-//! are negatives that the language alone gives away, and teach little.
+//! Unless [`Batching`] says otherwise, a batch keeps to one language of passages as far as it can: in a mixture its
+//! queries share their language, across languages they meet passages of one drawn language. Passages in another
+//! language than the positive are negatives that the language alone gives away, and teach little.
 
+use crate::batches::{Batching, Composition, Deck, Draw, lang_shares, rounded};
+use crate::labelled::Labelled;
 use crate::labels::{Label, LabelPolicies, Policy};
 use crate::loss::{Role, TeacherScores};
 use polygrade_data::{Collection, Graded, Index, Lang};
@@ -67,7 +69,12 @@ struct Example {
     variants: Vec<Variant>,
     /// Judged texts, sorted: see [`Examples::text_of`].
     judged: Vec<Judged>,
+    /// Positives in all languages, sorted; empty unless parallel positives are asked for.
+    parallel: Vec<Translation>,
 }
+
+/// A positive: the number that it shares with its translations, its language's place, itself.
+type Translation = (u32, usize, Index);
 
 /// A judged text of a query; of several passages with this text, the highest grade and label.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,14 +90,20 @@ pub struct Examples {
     examples: Vec<Example>,
     /// For each passage a number that passages of the same text and language share.
     text_of: Vec<u32>,
+    /// For each passage a number that its translations share; empty unless parallel positives are asked for.
+    unit_of: Vec<u32>,
     /// Queries of the scenario that have no positive under the policy, and so are not trained on.
     pub without_positive: usize,
     scenario: Scenario,
+    batching: Batching,
     max_grade: f32,
     /// Queries of each language, those without a positive included.
     queries_by_lang: Vec<usize>,
     langs: Vec<Lang>,
     teacher: Option<Arc<TeacherScores>>,
+    /// Examples of each language that have a positive where their batches look for it: in the scenario or, in hybrid
+    /// batches, in their own language; and those with one in another language.
+    decks: [Vec<Vec<u32>>; 2],
 }
 
 /// One step's queries and candidate passages with their roles.
@@ -120,7 +133,7 @@ pub struct PerQuery {
 }
 
 impl Examples {
-    /// Gathers the examples of `split` in the given languages.
+    /// Gathers the examples of `split` in the given languages, for batches as [`Batching::default`] makes them.
     pub fn new(
         collection: &Collection,
         graded: &Graded,
@@ -128,6 +141,21 @@ impl Examples {
         langs: &[Lang],
         policies: &LabelPolicies,
     ) -> Self {
+        Self::for_batches(collection, graded, scenario, langs, policies, &Batching::default())
+    }
+
+    /// Gathers the examples of `split` in the given languages. Hybrid batches are for the mixture: in another scenario
+    /// they are taken as homogeneous.
+    pub fn for_batches(
+        collection: &Collection,
+        graded: &Graded,
+        scenario: Scenario,
+        langs: &[Lang],
+        policies: &LabelPolicies,
+        batching: &Batching,
+    ) -> Self {
+        let batching = batching.in_scenario(scenario);
+        let hybrid = batching.composition.is_hybrid();
         let mut texts: FxHashMap<(&Lang, std::borrow::Cow<str>), u32> = FxHashMap::default();
         let text_of = collection
             .passages
@@ -137,42 +165,53 @@ impl Examples {
                 *texts.entry((&p.lang, p.full_text())).or_insert(next)
             })
             .collect::<Vec<u32>>();
-        let (queries_by_lang, max_grade) = (vec![0; langs.len()], collection.meta.grades.max);
+        let passages = 0..collection.passages.len() as Index;
+        let unit_of = passages.filter(|_| batching.parallel_positives).map(|p| graded.passage_unit(p));
         let mut out = Examples {
             examples: Vec::new(),
             text_of,
+            unit_of: unit_of.collect(),
             without_positive: 0,
             scenario,
-            max_grade,
-            queries_by_lang,
             langs: langs.to_vec(),
             teacher: None,
+            batching,
+            max_grade: collection.meta.grades.max,
+            queries_by_lang: vec![0; langs.len()],
+            decks: [vec![Vec::new(); langs.len()], vec![Vec::new(); langs.len()]],
         };
-        for &query in graded.queries() {
-            let lang = &collection.queries[query as usize].lang;
-            let place = |lang: &Lang| langs.iter().position(|l| l == lang);
-            let Some(query_lang) = place(lang) else { continue };
+        let labelled = Labelled::new(collection, graded, scenario, langs, policies, hybrid);
+        for (query, query_lang) in labelled.queries() {
             let mut variants: Vec<Variant> = Vec::new();
             let mut judged = Vec::new();
-            for (passage, grade) in graded.judged(query) {
-                let passage_lang = &collection.passages[passage as usize].lang;
-                let policy = policies.of(scenario, lang, passage_lang);
-                let label = policy.label(grade);
-                judged.push(Judged { text: out.text_of[passage as usize], grade, label });
-                let Some(lang_place) = place(passage_lang).filter(|_| scenario.pairs(lang, passage_lang))
-                else {
-                    continue;
-                };
-                let at = variants.iter().position(|v| v.lang == lang_place).unwrap_or_else(|| {
+            let mut parallel = Vec::new();
+            for pair in labelled.pairs(query, query_lang) {
+                let passage = pair.passage;
+                judged.push(Judged {
+                    text: out.text_of[passage as usize],
+                    grade: pair.grade,
+                    label: pair.label,
+                });
+                // Across languages, the query's own stays out.
+                if pair.label == Label::Positive
+                    && let Some(&unit) = out.unit_of.get(passage as usize)
+                    && let Some(place) =
+                        langs.iter().position(|l| *l == collection.passages[passage as usize].lang)
+                    && (scenario != Scenario::CrossLingual || pair.lang.is_some())
+                {
+                    parallel.push((unit, place, passage));
+                }
+                let Some(lang) = pair.lang else { continue };
+                let at = variants.iter().position(|v| v.lang == lang).unwrap_or_else(|| {
                     variants.push(Variant {
-                        lang: lang_place,
-                        policy,
+                        lang,
+                        policy: pair.policy,
                         positives: Vec::new(),
                         negatives: Vec::new(),
                     });
                     variants.len() - 1
                 });
-                match label {
+                match pair.label {
                     Label::Positive => variants[at].positives.push(passage),
                     Label::Negative => variants[at].negatives.push(passage),
                     Label::Dropped => {}
@@ -196,7 +235,16 @@ impl Examples {
                 }
                 same
             });
-            out.examples.push(Example { query, lang: query_lang, variants, judged });
+            parallel.sort_unstable();
+            let number = out.examples.len() as u32;
+            let own = |v: &Variant| !hybrid || v.lang == query_lang;
+            if variants.iter().any(own) {
+                out.decks[0][query_lang].push(number);
+            }
+            if !variants.iter().all(own) {
+                out.decks[1][query_lang].push(number);
+            }
+            out.examples.push(Example { query, lang: query_lang, variants, judged, parallel });
         }
         out
     }
@@ -209,6 +257,11 @@ impl Examples {
     /// Whether there is nothing to train on.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
+    }
+
+    /// Whether they were gathered for such batches.
+    pub fn are_for(&self, batching: &Batching) -> bool {
+        batching.in_scenario(self.scenario) == self.batching
     }
 
     /// The highest grade of the scale.
@@ -268,6 +321,7 @@ impl Examples {
                 [v.lang, v.positives.len(), v.negatives.len()].into_iter().for_each(|n| add(n as u64));
                 v.positives.iter().chain(&v.negatives).for_each(|p| add(u64::from(*p)));
             }
+            e.parallel.iter().for_each(|(_, _, p)| add(u64::from(*p)));
             e.judged.iter().for_each(|j| {
                 [u64::from(j.text), u64::from(j.grade.to_bits()), j.label as u64]
                     .into_iter()
@@ -291,33 +345,144 @@ impl Examples {
 
     /// The parts that batches do not cross: a language each in a mixture, else everything. (language, queries)
     fn parts(&self) -> impl Iterator<Item = (Option<usize>, usize)> + '_ {
-        let by_lang = self.scenario == Scenario::Mixture;
+        let by_lang = self.by_lang();
         let whole = (!by_lang).then(|| (None, self.queries_by_lang.iter().sum()));
         let parts =
             self.queries_by_lang.iter().enumerate().filter(move |_| by_lang).map(|(l, n)| (Some(l), *n));
         parts.chain(whole).filter(|(_, n)| *n > 0)
     }
 
+    /// Whether the queries of a batch share their language.
+    fn by_lang(&self) -> bool {
+        self.scenario == Scenario::Mixture && self.batching.composition != Composition::Mixed
+    }
+
     /// The batches of an epoch, [`Examples::steps_per_epoch`] of them, in random order.
-    pub fn epoch(&self, batch: usize, rng: &CounterRng) -> Vec<Vec<u32>> {
-        let mut out = Vec::new();
-        for (lang, queries) in self.parts() {
-            let inside = |e: &u32| lang.is_none_or(|l| self.examples[*e as usize].lang == l);
-            let mut order: Vec<u32> = (0..self.examples.len() as u32).filter(inside).collect();
-            rng.fork(1 + lang.map_or(0, |l| l as u64)).shuffle(&mut order);
-            let steps = queries.div_ceil(batch.max(1));
-            // With fewer examples than queries the batches are smaller, never fewer.
-            out.extend(
-                (0..steps).map(|i| order[i * order.len() / steps..(i + 1) * order.len() / steps].to_vec()),
-            );
-        }
+    pub fn epoch(&self, batch: usize, rng: &CounterRng) -> Vec<Draw> {
+        let batch = batch.max(1);
+        let Batching { lang_sampling, composition, .. } = self.batching;
+        let plain = self.is_empty() || (lang_sampling == 1.0 && !composition.is_hybrid());
+        let mut out = if plain { self.each_once(batch, rng) } else { self.sampled(batch, rng) };
         rng.fork(0).shuffle(&mut out);
         out
     }
 
-    /// The batch of the examples `which`. Where queries meet several languages, one is drawn for the batch, and
-    /// another for a query that has none in it; where a query has more passages than fit, some are.
-    pub fn batch(&self, which: &[u32], per_query: PerQuery, rng: &CounterRng, out: &mut Batch) {
+    /// Batches in which every example occurs once.
+    fn each_once(&self, batch: usize, rng: &CounterRng) -> Vec<Draw> {
+        let mut out = Vec::new();
+        for (lang, queries) in self.parts() {
+            let mut order: Vec<u32> = match lang {
+                Some(lang) => self.decks[0][lang].clone(),
+                None => (0..self.examples.len() as u32).collect(),
+            };
+            rng.fork(1 + lang.map_or(0, |l| l as u64)).shuffle(&mut order);
+            let steps = queries.div_ceil(batch);
+            // With fewer examples than queries the batches are smaller, never fewer.
+            out.extend((0..steps).map(|i| Draw {
+                examples: order[i * order.len() / steps..(i + 1) * order.len() / steps].to_vec(),
+                across: false,
+            }));
+        }
+        out
+    }
+
+    /// Batches by the languages' shares, in hybrid training some of them across languages.
+    fn sampled(&self, batch: usize, rng: &CounterRng) -> Vec<Draw> {
+        let steps = self.steps_per_epoch(batch);
+        let [own, others] = &self.decks;
+        let across = match self.batching.composition {
+            _ if others.iter().all(Vec::is_empty) => 0,
+            _ if own.iter().all(Vec::is_empty) => steps,
+            Composition::Hybrid(share) => {
+                let share = f64::from(share);
+                rounded(&[share, 1.0 - share], steps, rng.fork(1).uniform(0))[0]
+            }
+            _ => 0,
+        };
+        let mut out = Vec::with_capacity(steps);
+        if self.by_lang() {
+            self.batches_of_one_language(batch, steps - across, &rng.fork(2), &mut out);
+        } else {
+            self.batches_of_all_languages(own, batch, steps, &rng.fork(2), &mut out);
+        }
+        let mut mixed = Vec::new();
+        self.batches_of_all_languages(others, batch, across, &rng.fork(3), &mut mixed);
+        out.extend(mixed.into_iter().map(|draw| Draw { across: true, ..draw }));
+        out
+    }
+
+    /// The languages' shares, of those that have members.
+    fn shares(&self, members: &[Vec<u32>]) -> Vec<f64> {
+        let some = |(n, members): (&usize, &Vec<u32>)| if members.is_empty() { 0 } else { *n };
+        let queries: Vec<usize> = self.queries_by_lang.iter().zip(members).map(some).collect();
+        lang_shares(&queries, self.batching.lang_sampling)
+    }
+
+    /// `steps` batches by the languages' shares, each as large as the language's batches are when every example
+    /// occurs once.
+    fn batches_of_one_language(&self, batch: usize, steps: usize, rng: &CounterRng, out: &mut Vec<Draw>) {
+        let members = &self.decks[0];
+        let steps = rounded(&self.shares(members), steps, rng.fork(0).uniform(0));
+        for (lang, steps) in steps.into_iter().enumerate() {
+            let (size, all) = (members[lang].len(), self.queries_by_lang[lang].div_ceil(batch).max(1));
+            let mut deck = Deck::new(&members[lang], rng.fork(1 + lang as u64));
+            out.extend((0..steps).map(|i| {
+                let i = i % all;
+                let mut draw = Draw::default();
+                deck.deal(((i + 1) * size / all - i * size / all).max(1), &mut draw.examples);
+                draw
+            }));
+        }
+    }
+
+    /// `steps` batches of the members of all languages, which have their shares of the queries.
+    fn batches_of_all_languages(
+        &self,
+        members: &[Vec<u32>],
+        batch: usize,
+        steps: usize,
+        rng: &CounterRng,
+        out: &mut Vec<Draw>,
+    ) {
+        let (size, queries) =
+            (members.iter().map(Vec::len).sum::<usize>(), self.queries_by_lang.iter().sum());
+        let all = usize::div_ceil(queries, batch).max(1);
+        let counts = rounded(&self.shares(members), steps * size / all, rng.fork(0).uniform(0));
+        let mut order: Vec<usize> =
+            counts.iter().enumerate().flat_map(|(lang, n)| std::iter::repeat_n(lang, *n)).collect();
+        rng.fork(1).shuffle(&mut order);
+        let mut decks: Vec<Deck> =
+            members.iter().enumerate().map(|(l, m)| Deck::new(m, rng.fork(2 + l as u64))).collect();
+        for i in 0..steps {
+            let here = &order[i * order.len() / steps..(i + 1) * order.len() / steps];
+            let mut draw = Draw::default();
+            for (lang, deck) in decks.iter_mut().enumerate() {
+                deck.deal(here.iter().filter(|l| **l == lang).count(), &mut draw.examples);
+            }
+            out.push(draw);
+        }
+    }
+
+    /// The passages that a query meets in a batch whose language is `target`.
+    fn variant<'e>(
+        &self,
+        example: &'e Example,
+        across: bool,
+        target: usize,
+        rng: &CounterRng,
+    ) -> &'e Variant {
+        let hybrid = self.batching.composition.is_hybrid();
+        let fits = |v: &&Variant| !hybrid || (v.lang != example.lang) == across;
+        let at_target = |v: &&Variant| v.lang == target && self.batching.composition != Composition::Mixed;
+        let among = example.variants.iter().filter(fits);
+        let drawn = || among.clone().nth(rng.below(0, among.clone().count()));
+        // Only examples that have one are dealt to a batch.
+        among.clone().find(at_target).or_else(drawn).unwrap_or(&example.variants[0])
+    }
+
+    /// The batch of a draw. Where queries meet several languages, one is drawn for the batch, and another for a query
+    /// that has none in it; where a query has more passages than fit, some are.
+    pub fn batch(&self, draw: &Draw, per_query: PerQuery, rng: &CounterRng, out: &mut Batch) {
         out.queries.clear();
         out.passages.clear();
         out.policies.clear();
@@ -325,57 +490,79 @@ impl Examples {
         let target = rng.below(0, self.queries_by_lang.len().max(1));
         let mut column: FxHashMap<u32, u32> = FxHashMap::default();
         let mut own: Vec<(usize, u32)> = Vec::new();
-        for (row, &at) in which.iter().enumerate() {
+        let mut picked: Vec<Index> = Vec::new();
+        for (row, &at) in draw.examples.iter().enumerate() {
             let example = &self.examples[at as usize];
             let rng = rng.fork(u64::from(example.query));
             out.queries.push(example.query);
-            let drawn = || &example.variants[rng.below(0, example.variants.len())];
-            let variant = example.variants.iter().find(|v| v.lang == target).unwrap_or_else(drawn);
+            let variant = self.variant(example, draw.across, target, &rng);
             out.policies.push(variant.policy);
             out.langs.push(example.lang);
-            let picked = [
-                (draw(&variant.positives, per_query.positives, &rng.fork(1)), true),
-                (draw(&variant.negatives, per_query.negatives, &rng.fork(2)), false),
-            ];
-            for (passages, positive) in picked {
-                for passage in passages {
-                    let next = out.passages.len() as u32;
-                    let slot = *column.entry(self.text_of(passage)).or_insert_with(|| {
-                        out.passages.push(passage);
-                        next
-                    });
-                    if positive {
-                        own.push((row, slot));
-                    }
+            let mut add = |passage: Index, positive: bool| {
+                let next = out.passages.len() as u32;
+                let slot = *column.entry(self.text_of(passage)).or_insert_with(|| {
+                    out.passages.push(passage);
+                    next
+                });
+                if positive {
+                    own.push((row, slot));
+                }
+            };
+            pick(&variant.positives, per_query.positives, &rng.fork(1), &mut picked);
+            picked.iter().for_each(|p| add(*p, true));
+            if self.batching.parallel_positives {
+                for &p in &picked {
+                    self.translation(example, variant.lang, p, &rng.fork(4))
+                        .into_iter()
+                        .for_each(|t| add(t, true));
                 }
             }
+            pick(&variant.negatives, per_query.negatives, &rng.fork(2), &mut picked);
+            picked.iter().for_each(|p| add(*p, false));
         }
         let cols = out.passages.len();
         out.roles.clear();
+        out.roles.resize(draw.examples.len() * cols, Role::Negative);
         out.grades.clear();
-        for &at in which {
-            let judged = &self.examples[at as usize].judged;
-            for &p in &out.passages {
-                let found = judged.binary_search_by_key(&self.text_of(p), |j| j.text).ok().map(|i| judged[i]);
-                out.grades.push(found.map_or(f32::NAN, |j| j.grade));
-                out.roles.push(match found {
-                    Some(j) if j.label != Label::Negative => Role::Ignored,
-                    _ => Role::Negative,
-                });
+        out.grades.resize(draw.examples.len() * cols, f32::NAN);
+        for (row, &at) in draw.examples.iter().enumerate() {
+            for judged in &self.examples[at as usize].judged {
+                let Some(&slot) = column.get(&judged.text) else { continue };
+                let place = row * cols + slot as usize;
+                out.grades[place] = judged.grade;
+                if judged.label != Label::Negative {
+                    out.roles[place] = Role::Ignored;
+                }
             }
         }
         for (row, slot) in own {
             out.roles[row * cols + slot as usize] = Role::Positive;
         }
     }
+
+    /// A translation of a positive in another language than `lang`, drawn evenly; it is a positive itself.
+    fn translation(
+        &self,
+        example: &Example,
+        lang: usize,
+        positive: Index,
+        rng: &CounterRng,
+    ) -> Option<Index> {
+        let unit = self.unit_of[positive as usize];
+        let from = example.parallel.partition_point(|(u, _, _)| *u < unit);
+        let others =
+            example.parallel[from..].iter().take_while(|(u, _, _)| *u == unit).filter(|(_, l, _)| *l != lang);
+        let n = others.clone().count();
+        others.clone().nth(rng.below(u64::from(positive), n)).map(|(_, _, p)| *p)
+    }
 }
 
-/// Up to `most` of the items, in an order that the generator decides where there are more.
-fn draw(items: &[Index], most: usize, rng: &CounterRng) -> Vec<Index> {
-    let mut items = items.to_vec();
+/// Puts up to `most` of the items to `picked`, in an order that the generator decides where there are more.
+fn pick(items: &[Index], most: usize, rng: &CounterRng, picked: &mut Vec<Index>) {
+    picked.clear();
+    picked.extend_from_slice(items);
     if items.len() > most {
-        rng.shuffle(&mut items);
-        items.truncate(most);
+        rng.shuffle(picked);
+        picked.truncate(most);
     }
-    items
 }

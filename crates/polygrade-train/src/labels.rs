@@ -14,11 +14,18 @@
 //! query-lang = "sw"
 //! passage-lang = "sw"
 //! policy = "1"               # a threshold, or a band "0:2"
+//!
+//! [[rule]]
+//! annotator = "model-x"      # where judgments name who gave them, or a `source`
+//! policy = "3"
 //! ```
+//!
+//! "Only grade 0 is a negative" (arXiv 2509.09459) is the band `0:τ`. Where a pair was judged several times, each
+//! judgment gets the label of its own policy, and the majority decides: see [`Label::majority`].
 
 use crate::examples::Scenario;
 use crate::loss::Loss;
-use polygrade_data::{At, Error, Lang, Result, io};
+use polygrade_data::{At, Error, Lang, Origin, Result, io};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -32,6 +39,18 @@ pub enum Label {
     Dropped,
     /// To be drawn near.
     Positive,
+}
+
+impl Label {
+    /// The label of a pair that was judged several times, each judgment labelled by its own policy: that of more than
+    /// half of them, else dropped. What annotators do not agree on is neither drawn near nor pushed away.
+    pub fn majority(labels: impl IntoIterator<Item = Label>) -> Label {
+        let mut counts = [0usize; 3];
+        labels.into_iter().for_each(|l| counts[l as usize] += 1);
+        let all: usize = counts.iter().sum();
+        let most = |l: &Label| 2 * counts[*l as usize] > all;
+        [Label::Negative, Label::Positive].into_iter().find(most).unwrap_or(Label::Dropped)
+    }
 }
 
 /// How one grade becomes a label.
@@ -148,6 +167,12 @@ pub struct Rule {
     /// Only for passages in this language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passage_lang: Option<Lang>,
+    /// Only for judgments of this annotator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotator: Option<String>,
+    /// Only for judgments of this source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The policy.
     pub policy: Policy,
     /// The loss of a model that the rule decides for; InfoNCE unless given.
@@ -158,7 +183,15 @@ pub struct Rule {
 impl Rule {
     /// A rule that fits everything.
     pub fn new(policy: Policy) -> Self {
-        Rule { scenario: None, query_lang: None, passage_lang: None, policy, loss: None }
+        Rule {
+            scenario: None,
+            query_lang: None,
+            passage_lang: None,
+            annotator: None,
+            source: None,
+            policy,
+            loss: None,
+        }
     }
 }
 
@@ -174,6 +207,7 @@ impl LabelPolicies {
         let fits = |r: &&Rule| {
             let own = lang.is_some() && r.query_lang.as_ref() == lang;
             r.scenario.is_none_or(|s| s == scenario)
+                && (r.annotator.is_none() && r.source.is_none())
                 && r.passage_lang.as_ref().is_none_or(|l| lang == Some(l))
                 && (r.query_lang.is_none() || own)
         };
@@ -184,12 +218,19 @@ impl LabelPolicies {
         }
     }
 
-    /// The policy of a pair of languages in a scenario.
+    /// The policy of a pair of languages in a scenario; rules for annotators and sources do not count.
     pub fn of(&self, scenario: Scenario, query: &Lang, passage: &Lang) -> Policy {
+        self.of_judgment(scenario, query, passage, Origin::default())
+    }
+
+    /// The policy of a judgment of this origin.
+    pub fn of_judgment(&self, scenario: Scenario, query: &Lang, passage: &Lang, origin: Origin) -> Policy {
         let fits = |r: &&Rule| {
             r.scenario.is_none_or(|s| s == scenario)
                 && r.query_lang.as_ref().is_none_or(|l| l == query)
                 && r.passage_lang.as_ref().is_none_or(|l| l == passage)
+                && r.annotator.as_deref().is_none_or(|a| Some(a) == origin.annotator)
+                && r.source.as_deref().is_none_or(|s| Some(s) == origin.source)
         };
         self.rules.iter().find(fits).map_or(self.default, |r| r.policy)
     }
@@ -246,6 +287,23 @@ mod tests {
     }
 
     #[test]
+    fn more_than_half_decide() {
+        use Label::{Dropped as D, Negative as N, Positive as P};
+        for (labels, want) in [
+            (&[P][..], P),
+            (&[N, N, P], N),
+            (&[P, P, N], P),
+            (&[P, N], D),
+            (&[P, D], D),
+            (&[P, P, D, N], D),
+            (&[D, D, N], D),
+            (&[P, D, N], D),
+        ] {
+            assert_eq!(Label::majority(labels.iter().copied()), want, "{labels:?}");
+        }
+    }
+
+    #[test]
     fn the_first_rule_that_fits_decides() {
         let text = "default = \"2\"\n[[rule]]\nscenario = \"monolingual\"\nquery-lang = \"sw\"\npolicy = \"1\"\n\
                     [[rule]]\nquery-lang = \"sw\"\npassage-lang = \"en\"\npolicy = \"0:3\"\n";
@@ -258,6 +316,17 @@ mod tests {
         assert_eq!(of(Scenario::CrossLingual, "en", "sw"), "2");
         let again: LabelPolicies = toml::from_str(&p.to_toml("made by a test").unwrap()).unwrap();
         assert_eq!(again, p);
+        let by_annotator = "default = \"2\"\n[[rule]]\nannotator = \"ann\"\npolicy = \"3\"\n\
+                            [[rule]]\nsource = \"crowd\"\npolicy = \"1\"\n";
+        let p: LabelPolicies = toml::from_str(by_annotator).unwrap();
+        let of = |annotator, source| {
+            p.of_judgment(Scenario::Mixture, &lang("en"), &lang("en"), Origin { annotator, source })
+                .to_string()
+        };
+        assert_eq!(of(Some("ann"), Some("crowd")), "3");
+        assert_eq!((of(None, Some("crowd")), of(Some("bob"), None)), ("1".into(), "2".into()));
+        assert_eq!(p.of(Scenario::Mixture, &lang("en"), &lang("en")).to_string(), "2");
+        assert_eq!(toml::from_str::<LabelPolicies>(&p.to_toml("").unwrap()).unwrap(), p);
         for bad in ["", "default = 2", "default = \"2:1\"", "default = \"x\"", "default = \"2\"\nfoo = 1"] {
             assert!(toml::from_str::<LabelPolicies>(bad).is_err(), "{bad}");
         }

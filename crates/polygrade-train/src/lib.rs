@@ -1,18 +1,22 @@
 //! Training: label policies, the batches that follow from them, losses, and the trainer.
 //!
-//! The way of a grade: [`labels`] says what it is under a policy (positive, negative, left out);
-//! [`examples`] gathers what each query is trained on in a scenario; [`loss`] turns a batch's similarities
+//! The way of a grade: [`labels`] says what it is under a policy (positive, negative, left out), [`labelled`] which
+//! judged pairs meet; [`examples`] gathers what each query is trained on in a scenario, in batches that [`batches`]
+//! deals; [`loss`] turns a batch's similarities
 //! into a loss and its gradient; [`trainer`] runs the steps.
 //!
 //! This crate knows nothing of the command line.
 
+pub mod batches;
 pub mod benchmark;
 pub mod evaluate;
 pub mod examples;
+pub mod labelled;
 pub mod labels;
 pub mod loss;
 pub mod trainer;
 
+pub use batches::{Batching, Composition};
 pub use evaluate::{TokenizedCollection, evaluate};
 pub use examples::{Examples, Scenario};
 pub use labels::{Label, LabelPolicies, Policy};

@@ -3,6 +3,7 @@
 //! Everything random is a function of the seed and the step, so a run gives the same bits at any number of
 //! threads, and a resumed run those of the uninterrupted one.
 
+use crate::batches::{Batching, Draw};
 use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
 use crate::loss::{Loss, LossSettings, Objective, Targets, Value};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub batch: usize,
     /// Passages that each query brings.
     pub per_query: PerQuery,
+    /// Which queries share a batch; the examples must be gathered for the same.
+    pub batches: Batching,
     /// Highest learning rate of embeddings and projection.
     pub rate: f32,
     /// Highest learning rate of the tokens' log-weights.
@@ -58,6 +61,7 @@ impl Default for Settings {
             steps: None,
             batch: 32,
             per_query: PerQuery { positives: 4, negatives: 8 },
+            batches: Batching::default(),
             rate: 0.001,
             weight_rate: 0.02,
             warmup: 0.1,
@@ -133,7 +137,7 @@ pub struct Trainer<'a> {
     schedule: Schedule,
     step: u64,
     tokens: u64,
-    epoch: Option<(u64, Vec<Vec<u32>>)>,
+    epoch: Option<(u64, Vec<Draw>)>,
     batch: Batch,
     bags: Bags,
     /// Batches of a step, and in all.
@@ -179,6 +183,10 @@ impl<'a> Trainer<'a> {
         };
         let total = batches.div_ceil(accumulate);
         let warmup = (total as f32 * settings.warmup) as u64;
+        if !examples.are_for(&settings.batches) {
+            let what = "the examples were gathered for other batches than those of the settings";
+            return Err(Error::Internal(what.into()));
+        }
         // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
         encoder.normalize();
         let mut hash = Xxh3::new();
@@ -290,8 +298,8 @@ impl<'a> Trainer<'a> {
     /// pairs.
     fn add_batch(&mut self, number: u64, parts: u64) -> (f64, usize) {
         let rng = CounterRng::new(self.settings.seed);
-        let which = self.next_queries(number, &rng);
-        self.examples.batch(&which, self.settings.per_query, &rng.fork(2).fork(number), &mut self.batch);
+        let draw = self.next_draw(number, &rng);
+        self.examples.batch(&draw, self.settings.per_query, &rng.fork(2).fork(number), &mut self.batch);
         self.bags.clear();
         for &q in &self.batch.queries {
             self.bags.push(self.texts.queries.get(q as usize));
@@ -330,7 +338,7 @@ impl<'a> Trainer<'a> {
         (loss, terms)
     }
 
-    fn next_queries(&mut self, number: u64, rng: &CounterRng) -> Vec<u32> {
+    fn next_draw(&mut self, number: u64, rng: &CounterRng) -> Draw {
         let per_epoch = self.examples.steps_per_epoch(self.settings.batch).max(1) as u64;
         let (epoch, place) = (number / per_epoch, (number % per_epoch) as usize);
         let (_, batches) = match self.epoch.take() {

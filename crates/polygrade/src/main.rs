@@ -46,6 +46,8 @@ enum Verb {
     Model(verbs::model::Args),
     /// Describe a collection: languages, grades, class balance, faults
     Profile(verbs::profile::Args),
+    /// Show what a label policy makes of a collection's judgments
+    Labels(verbs::labels::Args),
     /// Turn another format into a collection
     Import(verbs::import::Args),
     /// Turn a collection into another format
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),
         Verb::Profile(args) => verbs::profile::run(args, &ui),
+        Verb::Labels(args) => verbs::labels::run(args, &ui),
         Verb::Import(args) => verbs::import::run(args, &ui),
         Verb::Export(args) => verbs::export::run(args, &ui),
     });

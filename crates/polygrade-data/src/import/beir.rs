@@ -34,9 +34,9 @@ pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
             sink.problems().push(At::file(&path), "is not a judgment file", fix);
             continue;
         }
-        qrels::read(&path, sink, |sink, at, (q, p), grade| {
+        qrels::read_origins(&path, sink, |sink, at, (q, p), grade, origin| {
             let split = named.unwrap_or_else(|| sink.split(q, None, q));
-            sink.judgment(&at, split, (q, p), grade)
+            sink.judgment_of(&at, split, (q, p), grade, origin)
         })?;
     }
     Ok(())

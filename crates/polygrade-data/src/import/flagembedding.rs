@@ -6,7 +6,7 @@
 use super::{Sink, Source, files_of, lang_of, name_hints};
 use crate::error::{At, Report, Result};
 use crate::io::{find, list, plain_name};
-use crate::record::{RawText, Split, text_or_number};
+use crate::record::{Origin, RawText, Split, text_or_number};
 use crate::scan::json_lines;
 use serde::Deserialize;
 
@@ -29,6 +29,10 @@ struct Qrel {
     #[serde(deserialize_with = "text_or_number")]
     docid: String,
     relevance: f32,
+    #[serde(default)]
+    annotator: Option<String>,
+    #[serde(default)]
+    source: Option<String>,
 }
 
 pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {
@@ -82,9 +86,11 @@ fn evaluation(source: &Source, corpus: &std::path::Path, sink: &mut Sink) -> Res
             let fix = "name it train_qrels.jsonl, dev_qrels.jsonl or test_qrels.jsonl";
             sink.problems().push(At::file(path), "names no split", fix);
         }
-        json_lines(path, sink, |sink, at, Qrel { qid, docid, relevance }| {
+        json_lines(path, sink, |sink, at, qrel: Qrel| {
+            let Qrel { qid, docid, relevance, annotator, source } = qrel;
+            let origin = Origin { annotator: annotator.as_deref(), source: source.as_deref() };
             let split = sink.split(&qid, split, &qid);
-            sink.judgment(&at, split, (&qid, &docid), relevance)
+            sink.judgment_of(&at, split, (&qid, &docid), relevance, origin)
         })?;
     }
     Ok(())

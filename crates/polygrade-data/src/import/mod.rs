@@ -6,6 +6,7 @@
 
 mod beir;
 mod flagembedding;
+mod grade_map;
 mod mteb;
 mod pairs;
 mod sentence_transformers;
@@ -21,6 +22,7 @@ use crate::lang::Lang;
 use crate::record::{Meta, Scale, Split};
 use crate::split::SplitRule;
 use crate::write::Summary;
+pub use grade_map::GradeMap;
 pub use sink::Sink;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +81,7 @@ pub struct Options {
     /// it. Where it is `None`, the scale is 0 to the highest grade found, rounded up.
     pub scale: Option<(f32, f32)>,
     /// Grades to replace, before the scale is applied.
-    pub grade_map: Vec<(f32, f32)>,
+    pub map: GradeMap,
     /// The collection's name; the output folder's where it is `None`.
     pub name: Option<String>,
     /// Its licence.
@@ -106,7 +108,7 @@ impl Default for Options {
             lang: None,
             split: SplitRule::default(),
             scale: None,
-            grade_map: Vec::new(),
+            map: GradeMap::default(),
             name: None,
             licence: None,
             skip_invalid: false,

@@ -3,7 +3,7 @@
 use super::Options;
 use crate::error::{At, Error, Problems, Report, Result};
 use crate::lang::{self, Lang};
-use crate::record::{Meta, RawText, Scale, Split};
+use crate::record::{Meta, Origin, RawText, Scale, Split};
 use crate::write::{CollectionWriter, Summary};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -124,23 +124,39 @@ impl Sink {
         Ok(id)
     }
 
+    /// Adds a judgment whose origin is not known.
+    pub fn judgment(&mut self, at: &At, split: Split, pair: (&str, &str), grade: f32) -> Result<()> {
+        self.judgment_of(at, split, pair, grade, Origin::default())
+    }
+
     /// Adds a judgment. The grade is re-mapped and moved to a scale that begins at 0.
-    pub fn judgment(
+    pub fn judgment_of(
         &mut self,
         at: &At,
         split: Split,
-        (query, passage): (&str, &str),
+        pair: (&str, &str),
         grade: f32,
+        origin: Origin,
     ) -> Result<()> {
-        let mut grade = grade;
-        if let Some((_, new)) = self.options.grade_map.iter().find(|(old, _)| *old == grade) {
-            grade = *new;
-        }
+        let mut grade = match self.options.map.of(&at.path, grade) {
+            Some(grade) => grade,
+            None => {
+                let fix = format!(
+                    "name it in --map, such as --map {grade}=0, or let what is not named stay with ,*"
+                );
+                self.problems().push(
+                    at.clone(),
+                    format!("has grade {grade}, which --map does not name"),
+                    fix,
+                );
+                return Ok(());
+            }
+        };
         if let Some((low, _)) = self.options.scale {
             // Three decimals are more than any annotator gives, and 4.7 - 1 should read 3.7.
             grade = ((f64::from(grade) - f64::from(low)) * 1000.0).round() as f32 / 1000.0;
         }
-        if self.writer.judgment(at, split, query, passage, grade)? {
+        if self.writer.judgment_of(at, split, pair, grade, origin)? {
             self.top_grade = self.top_grade.max(grade);
         }
         Ok(())
@@ -174,6 +190,7 @@ impl Sink {
             meta.grades.max =
                 self.options.scale.map_or(self.top_grade.ceil().max(1.0), |(low, high)| high - low);
         }
+        meta.grades.map = self.options.map.to_strings();
         self.writer.finish(&meta, source, self.options.skip_invalid)
     }
 

@@ -39,7 +39,7 @@ pub(super) fn scale() -> Scale {
         ("2", "a partial or buried answer"),
         ("3", "dedicated to the query, with the exact answer"),
     ];
-    Scale { max: 3.0, meaning: meaning.map(|(g, m)| (g.to_owned(), m.to_owned())).into() }
+    Scale { max: 3.0, map: Vec::new(), meaning: meaning.map(|(g, m)| (g.to_owned(), m.to_owned())).into() }
 }
 
 pub(super) fn import(source: &Source, sink: &mut Sink) -> Result<()> {

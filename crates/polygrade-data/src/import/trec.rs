@@ -79,12 +79,12 @@ pub(super) fn import(sources: &[Source], sink: &mut Sink, prefix: bool) -> Resul
         }
     }
     for (fixed, lang, path) in &judgments {
-        qrels::read(path, sink, |sink, at, (q, p), grade| {
+        qrels::read_origins(path, sink, |sink, at, (q, p), grade, origin| {
             let (q, p) = (id_of(lang.as_ref(), q), id_of(lang.as_ref(), p));
             // A named file's split stands, so that a query in two of them is reported.
             let known = sink.split(&q, *fixed, &q);
             let split = fixed.unwrap_or(known);
-            sink.judgment(&at, split, (&q, &p), grade)
+            sink.judgment_of(&at, split, (&q, &p), grade, origin)
         })?;
     }
     Ok(())

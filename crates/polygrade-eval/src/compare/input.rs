@@ -8,7 +8,7 @@ use crate::score::{ScoreOptions, score};
 use polygrade_data::io::Lines;
 use polygrade_data::record::RawText;
 use polygrade_data::scan::{self, Visitor};
-use polygrade_data::{At, Error, Index, Lang, Problems, Result, Split};
+use polygrade_data::{At, Error, Index, Lang, Origin, Problems, Result, Split};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ impl TopicLangs {
             fn query(&mut self, _: Index, lang: Lang, raw: RawText) {
                 self.0.topics.insert(raw.id, (lang, raw.group));
             }
-            fn judgment(&mut self, _: Split, _: Index, _: Index, _: f32) {}
+            fn judgment(&mut self, _: Split, _: Index, _: Index, _: f32, _: Origin) {}
         }
         let fix = "name the collection that holds all judged topics as queries";
         let mut queries = Queries(TopicLangs { topics: BTreeMap::new(), source: dir.to_owned(), fix });

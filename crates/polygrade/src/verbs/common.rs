@@ -3,7 +3,26 @@
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, Prompts, TokenWeights, hub};
 use polygrade_nn::device::Precision;
+use polygrade_train::{LabelPolicies, Policy, Scenario};
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// A scenario by its name.
+pub(crate) fn scenario(name: &str) -> Result<Scenario> {
+    Scenario::parse(name)
+        .ok_or_else(|| Error::Usage(format!("{name:?} is no scenario: monolingual, mixture, cross-lingual")))
+}
+
+/// The policies that `--tau` or `--labels` names.
+pub(crate) fn policies(tau: Option<&str>, labels: Option<&Path>) -> Result<LabelPolicies> {
+    match (tau, labels) {
+        (_, Some(file)) => LabelPolicies::load(file),
+        (Some(tau), None) => Policy::parse(tau).map(LabelPolicies::uniform).ok_or_else(|| {
+            Error::Usage(format!("--tau {tau:?}: expected 2, a band 0:2, soft:2, all or graded"))
+        }),
+        (None, None) => Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
+    }
+}
 
 /// Languages separated by commas, checked against the collection; all of its languages where none is given.
 pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<Lang>> {

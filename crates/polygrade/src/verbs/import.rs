@@ -1,7 +1,7 @@
 //! `polygrade import`: another format → a collection.
 
 use crate::ui::Ui;
-use polygrade_data::import::{Format, Options, Source, import};
+use polygrade_data::import::{Format, GradeMap, Options, Source, import};
 use polygrade_data::split::SplitRule;
 use polygrade_data::{Error, Lang, Result, Split};
 use serde_json::json;
@@ -12,7 +12,8 @@ use std::path::PathBuf;
     polygrade import beir nfcorpus --out nfc --lang en\n  \
     polygrade import squad xquad --out xq\n  \
     polygrade import pairs stsb_multi_mt --parallel --scale 0:5 --skip-invalid --out sts\n  \
-    polygrade import trec dl19 dl20 --lang en --split 60:20:20 --out dl\n\n\
+    polygrade import trec dl19 dl20 --lang en --split 60:20:20 --out dl\n  \
+    polygrade import beir nfcorpus --out binary --lang en --map 0=0,1..2=1\n\n\
     docs/formats.md lists the files that each format needs.")]
 pub(crate) struct Args {
     /// Format: beir, trec, miracl, tevatron, flagembedding, sentence-transformers, mteb, squad, lareqa, pairs, topics
@@ -38,8 +39,12 @@ pub(crate) struct Args {
     /// Lowest and highest grade of the source; the lowest becomes 0
     #[arg(long, value_name = "LOW:HIGH", allow_hyphen_values = true)]
     scale: Option<String>,
-    /// Grades to replace first
+    /// What grades become first, such as 0..1=0,2=1,3=3; every grade must be named, unless a last * lets the others
+    /// stay. For the files of one name alone: FILE:OLD=NEW,…
     #[arg(long, value_name = "OLD=NEW,…", allow_hyphen_values = true)]
+    map: Vec<String>,
+    /// As --map with a last *
+    #[arg(long, value_name = "OLD=NEW,…", allow_hyphen_values = true, conflicts_with = "map", hide = true)]
     grade_map: Option<String>,
     /// Columns of the two texts and the score, by name or number (pairs)
     #[arg(long, value_name = "FIRST,SECOND,SCORE")]
@@ -105,13 +110,14 @@ fn options(args: &Args) -> Result<Options> {
         }
         None => None,
     };
-    let grade_map = match &args.grade_map {
-        Some(t) => {
-            let pairs = t.split(',').map(|p| pair(p, '=')).collect::<Option<_>>();
-            pairs.ok_or_else(|| usage("grade-map", t, "OLD=NEW,… such as -1=0,4=1"))?
-        }
-        None => Vec::new(),
-    };
+    let mut map = GradeMap::default();
+    let wanted = "OLD=NEW,… such as 0..1=0,2=1,*";
+    for t in &args.map {
+        map.add(t).ok_or_else(|| usage("map", t, wanted))?;
+    }
+    if let Some(t) = &args.grade_map {
+        map.add(&format!("{t},*")).ok_or_else(|| usage("grade-map", t, wanted))?;
+    }
     let columns = match &args.columns {
         Some(t) => {
             let columns: Vec<String> = t.split(',').map(str::to_owned).collect();
@@ -129,7 +135,7 @@ fn options(args: &Args) -> Result<Options> {
         split: split
             .ok_or_else(|| usage("split", &args.split, "train, dev, test or shares such as 60:20:20"))?,
         scale,
-        grade_map,
+        map,
         name: args.name.clone(),
         licence: args.licence.clone(),
         skip_invalid: args.skip_invalid,

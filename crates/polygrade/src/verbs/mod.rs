@@ -8,6 +8,7 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod labels;
 pub(crate) mod metrics;
 pub(crate) mod model;
 pub(crate) mod profile;

@@ -30,6 +30,24 @@ fn text(p: &Profile) -> String {
     let splits: Vec<String> = p.splits.iter().map(|(s, n)| format!("{} {n}", s.name())).collect();
     let _ = writeln!(out, "judgments: {} · groups of translations: {}\n", splits.join(", "), p.groups);
 
+    if let Some(a) = &p.agreement {
+        let names = |counts: &std::collections::BTreeMap<String, u64>| {
+            counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+        };
+        for (what, counts) in [("annotators", &a.annotators), ("sources", &a.sources)] {
+            if !counts.is_empty() {
+                let _ = writeln!(out, "{what}: {}", names(counts));
+            }
+        }
+        let alpha = |alpha: &Option<f64>| alpha.map_or("not defined".into(), |a| format!("{a:.3}"));
+        let by_lang: Vec<String> =
+            a.alpha_by_lang.iter().map(|(lang, a)| format!("{lang} {}", alpha(a))).collect();
+        let by_lang = if by_lang.len() > 1 { format!(" ({})", by_lang.join(", ")) } else { String::new() };
+        let (pairs, all) = (a.shared_pairs, alpha(&a.alpha));
+        let _ =
+            writeln!(out, "judged more than once: {pairs} pairs, Krippendorff's ordinal α {all}{by_lang}\n");
+    }
+
     let rows = p.languages.iter().map(|l| {
         let (least, mean, most) = l.judged_per_query;
         let counts = [l.passages, l.queries, l.judged_queries, l.judgments].map(|n| n.to_string());

@@ -3,7 +3,7 @@
 use crate::ui::{Ui, table};
 use polygrade_data::record::RawText;
 use polygrade_data::write::CollectionWriter;
-use polygrade_data::{At, Collection, Error, Index, Lang, Result, Split};
+use polygrade_data::{At, Collection, Error, Index, Judgment, Lang, Origin, Result, Split};
 use polygrade_eval::hard_negatives::{Kept, System, Task, measured};
 use polygrade_eval::{Measure, Pool};
 use serde::Serialize;
@@ -161,9 +161,16 @@ fn write(
         writer.query(&at, raw(&q.id, None, &q.text, q.lang.as_str(), q.group.as_ref()))?;
     }
     let inside: HashSet<Index> = queries.iter().copied().collect();
-    for j in collection.judgments(split).iter().filter(|j| inside.contains(&j.query)) {
-        let (q, p) = (&collection.queries[j.query as usize], &collection.passages[j.passage as usize]);
-        writer.judgment(&at, split, &q.id, &p.id, j.grade)?;
+    let mut judgment = |j: &Judgment, origin: Origin| -> Result<()> {
+        if inside.contains(&j.query) {
+            let (q, p) = (&collection.queries[j.query as usize], &collection.passages[j.passage as usize]);
+            writer.judgment_of(&at, split, (&q.id, &p.id), j.grade, origin)?;
+        }
+        Ok(())
+    };
+    match collection.votes(split) {
+        Some(votes) => votes.iter().try_for_each(|(j, origin)| judgment(&j, origin))?,
+        None => collection.judgments(split).iter().try_for_each(|j| judgment(j, Origin::default()))?,
     }
     let how = format!("judged passages and the first {} of {} systems", args.top, args.runs.len());
     meta.source = format!("{} ({how}, by polygrade shrink; from {})", meta.name, meta.source);

@@ -1,6 +1,6 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
-use super::common::{Base, NewEncoder, langs};
+use super::common::{Base, NewEncoder, langs, policies, scenario};
 use super::select::{ADAPTER, Best, Selection};
 use super::training::Training;
 use crate::ui::Ui;
@@ -9,7 +9,7 @@ use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
-use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
+use polygrade_train::{Examples, LabelPolicies, Scenario, Settings, TokenizedCollection, Trainer};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -68,19 +68,13 @@ struct Trained {
 pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     // Without a slash at the end, which would put the checkpoint inside.
     args.out = args.out.components().collect();
-    let scenario = Scenario::parse(&args.scenario).ok_or_else(|| {
-        Error::Usage(format!("{:?} is no scenario: monolingual, mixture, cross-lingual", args.scenario))
-    })?;
-    let policies = match (&args.tau, &args.labels) {
-        (_, Some(file)) => LabelPolicies::load(file)?,
-        (Some(tau), None) => LabelPolicies::uniform(
-            Policy::parse(tau)
-                .ok_or_else(|| Error::Usage(format!("--tau {tau:?}: expected 2 or a band 0:2")))?,
-        ),
-        (None, None) => return Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
-    };
+    let scenario = scenario(&args.scenario)?;
+    let policies = policies(args.tau.as_deref(), args.labels.as_deref())?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
+    if scenario != Scenario::Mixture && args.training.is_hybrid()? {
+        return Err(Error::Usage("--batches hybrid is for the mixture".into()));
+    }
     if scenario == Scenario::CrossLingual && langs.len() < 2 {
         return Err(Error::Usage("the cross-lingual scenario needs two languages or more".into()));
     }
@@ -143,7 +137,8 @@ impl Job<'_> {
         let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
-        let examples = Examples::new(collection, &graded, scenario, langs, policies);
+        let examples =
+            Examples::for_batches(collection, &graded, scenario, langs, policies, &settings.batches);
         if examples.is_empty() {
             if several {
                 let lang = langs.first().map_or("", Lang::as_str);

@@ -1,9 +1,12 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
+mod batches;
+
+use batches::Batches;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
-use polygrade_train::Settings;
+use polygrade_train::{Composition, Settings};
 
 /// Settings of training. Where nothing is given, the encoder decides: see `Settings` of polygrade-train.
 #[derive(clap::Args, Clone)]
@@ -42,6 +45,8 @@ pub(crate) struct Training {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    batches: Batches,
     #[command(flatten)]
     transformer: Transformer,
 }
@@ -91,13 +96,17 @@ struct Transformer {
 }
 
 impl Training {
+    /// Whether batches within languages and across them are asked for.
+    pub(crate) fn is_hybrid(&self) -> Result<bool> {
+        Ok(matches!(self.batches.settings()?.composition, Composition::Hybrid(_)))
+    }
+
     pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
         let fault = |what: &str| Err(Error::Usage(what.into()));
         let default = Settings::for_encoder(encoder);
         let mut s = Settings {
             epochs: self.epochs.unwrap_or(default.epochs),
             batch: self.batch_size,
-            temperature: self.temperature.unwrap_or(default.temperature),
             rate: self.learning_rate.unwrap_or(default.rate),
             weight_rate: self.weight_learning_rate,
             warmup: self.warmup_ratio,
@@ -108,12 +117,14 @@ impl Training {
                 _ => Decay::Linear,
             },
             seed: self.seed,
+            batches: self.batches.settings()?,
             ..default
         };
+        s.loss.temperature = self.temperature.unwrap_or(s.loss.temperature);
         s.per_query.positives = self.positives;
         s.per_query.negatives = self.negatives;
         s.adam.weight_decay = self.weight_decay.unwrap_or(s.adam.weight_decay);
-        let positive = [s.temperature, s.rate].iter().all(|x| x.is_finite() && *x > 0.0);
+        let positive = [s.loss.temperature, s.rate].iter().all(|x| x.is_finite() && *x > 0.0);
         let not_negative = [s.weight_rate, s.adam.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
         let counts = [s.epochs, s.batch, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
         if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&s.warmup) {
