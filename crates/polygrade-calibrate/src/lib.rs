@@ -9,18 +9,29 @@
 //! 5. [`run`] is all of that in its order; [`outcome`] measures the choice on test and writes `calibration.json`
 //!    and `calibrated.toml`; [`report`] draws `report.html` from the same data.
 //!
+//! Beside these: [`alteration`] corrupts or thins the training labels ([`noise`], [`subset`]); [`planted`] makes
+//! collections whose best threshold is known; [`prior`] guesses one before anything is trained.
+//!
 //! The metric is graded nDCG@10, which does not depend on any threshold. This crate knows nothing of the
 //! command line.
 
+pub mod alteration;
 pub mod choose;
 pub mod lab;
+pub mod noise;
 pub mod outcome;
 pub mod plan;
+pub mod planted;
+pub mod prior;
 pub mod race;
 pub mod records;
 pub mod report;
 pub mod run;
+pub mod subset;
 
+pub use alteration::{Alteration, altered};
+pub use noise::Noise;
 pub use outcome::{Calibration, Made};
 pub use plan::{Method, Plan};
 pub use run::run;
+pub use subset::Subset;
