@@ -3,12 +3,15 @@
 //! Two things are drawn at random: which queries one measures on, and which random start (and order of batches) a
 //! model has. With d\[s\]\[q\] the difference at seed s and query q, its mean has the variance
 //!
-//! σ²_query / n + σ²_seed / S,
+//! σ²_query / n + σ²_seed / S.
 //!
-//! where σ²_query is that of the queries' means over seeds and σ²_seed that of the seeds' means over queries. What
-//! both share (chance in single cells, over nS) is counted twice, which errs on the careful side. Degrees of
-//! freedom are Welch's and Satterthwaite's (1946), for a Student t test and interval. Three seeds say little of
-//! σ²_seed, so several comparisons that train alike may pool it: see [`Contrast::of`].
+//! σ²_query is the variance of the queries' means over seeds, which holds the chance in single pairs of seed and query.
+//! σ²_seed is what seeds have beyond that: the variance of the seeds' means over queries, less the share of it that
+//! single pairs make (the variance between seeds within a query, over n). Degrees of freedom are Welch's and
+//! Satterthwaite's (1946), for a Student t test and interval. Two or three seeds say little of σ²_seed, so several
+//! comparisons that train alike may pool it: see [`Contrast::of`]. The level holds as long as a seed's own effect is
+//! no larger than the error of the mean over queries; where it is much larger (few queries cannot tell), more seeds
+//! are needed than two.
 
 use super::special::{t_critical, t_two_tails};
 use crate::bootstrap::Interval;
@@ -27,7 +30,7 @@ pub struct Contrast {
 /// A variance between seeds, with the degrees of freedom that it was found with.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SeedVariance {
-    /// Variance of one seed's mean difference.
+    /// Variance of what a seed adds to the difference; an estimate may lie below 0.
     pub variance: f64,
     /// Degrees of freedom; 0 where it is not known.
     pub df: f64,
@@ -37,10 +40,20 @@ impl SeedVariance {
     /// That of one pair of systems; `a[seed][query]`. Unknown with one seed.
     pub fn of(a: &[Vec<f64>], b: &[Vec<f64>]) -> SeedVariance {
         let means: Vec<f64> = a.iter().zip(b).map(|(a, b)| mean_difference(a, b)).collect();
-        match means.len() {
-            0 | 1 => SeedVariance::default(),
-            n => SeedVariance { variance: variance(&means), df: (n - 1) as f64 },
+        let queries = a.first().map_or(0, Vec::len);
+        if means.len() < 2 || queries == 0 {
+            return SeedVariance::default();
         }
+        let mut one = Vec::with_capacity(means.len());
+        let single: f64 = (0..queries)
+            .map(|q| {
+                one.clear();
+                one.extend(a.iter().zip(b).map(|(a, b)| a[q] - b[q]));
+                variance(&one)
+            })
+            .sum();
+        let within = single / (queries * queries) as f64;
+        SeedVariance { variance: variance(&means) - within, df: (means.len() - 1) as f64 }
     }
 
     /// Pooled over several pairs that train alike. `systems` is the number of systems that the pairs are made of:
@@ -70,7 +83,7 @@ impl Contrast {
             n => (variance(&by_query) / n as f64, (n - 1) as f64),
         };
         let seeds = seeds.filter(|s| s.df > 0.0).unwrap_or_else(|| SeedVariance::of(a, b));
-        let seed = seeds.variance / count as f64;
+        let seed = seeds.variance.max(0.0) / count as f64;
         let total = query + seed;
         // Equal values everywhere: no chance is at work.
         if total == 0.0 {
@@ -123,8 +136,7 @@ mod tests {
         assert!((i.low - t.low).abs() < 1e-9 && (i.high - t.high).abs() < 1e-9);
     }
 
-    /// With differences between seeds the test must not reject more often than it says, however small the sample of
-    /// queries is; a test that looks at queries alone does.
+    /// Where seeds differ, the test must not reject more often than it says; a test that looks at queries alone does.
     #[test]
     fn the_level_holds_where_seeds_differ() {
         let rng = CounterRng::new(11);
@@ -134,12 +146,12 @@ mod tests {
             let rng = rng.fork(run);
             let value = |system: u64, seed: u64, query: u64| {
                 rng.fork(1).normal(query)
-                    + 0.08 * rng.fork(2 + system).normal(seed)
+                    + 0.03 * rng.fork(2 + system).normal(seed)
                     + 0.2 * rng.fork(10 + system).fork(seed).normal(query)
                     + 0.15 * rng.fork(20 + system).normal(query)
             };
             let system =
-                |s| (0..2).map(|seed| (0..60).map(|q| value(s, seed, q)).collect()).collect::<Vec<_>>();
+                |s| (0..3).map(|seed| (0..60).map(|q| value(s, seed, q)).collect()).collect::<Vec<_>>();
             let all = [system(0), system(1), system(2)];
             let pairs: Vec<SeedVariance> =
                 [(0, 1), (0, 2), (1, 2)].iter().map(|(a, b)| SeedVariance::of(&all[*a], &all[*b])).collect();
@@ -149,8 +161,8 @@ mod tests {
             blind += u32::from(Contrast::of(&all[0], &all[1], Some(none)).p() < 0.05);
         }
         let share = |n| f64::from(n) / runs as f64;
-        assert!(share(careful) < 0.06, "{}", share(careful));
-        assert!(share(blind) > 0.1, "{}", share(blind));
+        assert!((0.03..0.06).contains(&share(careful)), "{}", share(careful));
+        assert!(share(blind) > 0.08, "{}", share(blind));
     }
 
     #[test]
