@@ -1,5 +1,8 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
+mod loss;
+
+use loss::LossArgs;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
@@ -21,9 +24,6 @@ pub(crate) struct Training {
     /// Judged negatives of each query in a batch, at most
     #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
     negatives: usize,
-    /// Temperature of the loss [default: 0.1, transformer 0.05]
-    #[arg(long)]
-    temperature: Option<f32>,
     /// Highest learning rate [default: 0.001, transformer 2e-5]
     #[arg(long)]
     learning_rate: Option<f32>,
@@ -42,6 +42,8 @@ pub(crate) struct Training {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) loss: LossArgs,
     #[command(flatten)]
     transformer: Transformer,
 }
@@ -93,11 +95,11 @@ struct Transformer {
 impl Training {
     pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
         let fault = |what: &str| Err(Error::Usage(what.into()));
-        let default = Settings::for_encoder(encoder);
+        let default = Settings::for_encoder(encoder).with_loss(self.loss.loss);
         let mut s = Settings {
             epochs: self.epochs.unwrap_or(default.epochs),
             batch: self.batch_size,
-            temperature: self.temperature.unwrap_or(default.temperature),
+            loss: self.loss.settings(&default.loss)?,
             rate: self.learning_rate.unwrap_or(default.rate),
             weight_rate: self.weight_learning_rate,
             warmup: self.warmup_ratio,
@@ -113,13 +115,12 @@ impl Training {
         s.per_query.positives = self.positives;
         s.per_query.negatives = self.negatives;
         s.adam.weight_decay = self.weight_decay.unwrap_or(s.adam.weight_decay);
-        let positive = [s.temperature, s.rate].iter().all(|x| x.is_finite() && *x > 0.0);
+        let positive = s.rate.is_finite() && s.rate > 0.0;
         let not_negative = [s.weight_rate, s.adam.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
         let counts = [s.epochs, s.batch, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
         if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&s.warmup) {
             return fault(
-                "epochs, batch size and positives must be 1 to a million, temperature and learning rate above 0, \
-                 the weights' rate and decay 0 or more, the warm-up in 0..1",
+                "epochs, batch size and positives must be 1 to a million, the learning rate above 0, the weights' rate and decay 0 or more, the warm-up in 0..1",
             );
         }
         s.lora = self.transformer.lora(encoder);
