@@ -74,7 +74,7 @@ pub(crate) fn bixse(scored: &Scored, share: f32, parameters: &mut Parameters, gr
 
 pub(crate) fn ordinal(scored: &Scored, share: f32, parameters: &mut Parameters, grad: &mut Matrix) -> Value {
     let levels = parameters.grads.len() - 1;
-    let gaps: Vec<f64> = (2..=levels).map(|k| parameters.get(k).exp()).collect();
+    let gaps: Vec<f64> = (2..=levels).map(|k| parameters.get(k).exp().max(1e-9)).collect();
     let mut cuts = vec![parameters.get(1)];
     gaps.iter().for_each(|gap| cuts.push(cuts[cuts.len() - 1] + gap));
     // ∂/∂θ_k; the chain to θ_1 and the gaps comes last.

@@ -9,14 +9,18 @@ use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
-use polygrade_train::{Examples, LabelPolicies, Scenario, Settings, TokenizedCollection, Trainer};
+use polygrade_train::{
+    Examples, LabelPolicies, Policy, Scenario, Settings, TeacherScores, TokenizedCollection, Trainer,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     polygrade train collections/mini --tau 2 --out model\n  \
+    polygrade train collections/mini --loss bixse --out graded\n  \
     polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw")]
 pub(crate) struct Args {
     /// The collection
@@ -27,7 +31,8 @@ pub(crate) struct Args {
     /// `static` for a new one, or a model to go on from: its folder, or its name on the Hugging Face hub
     #[arg(long, default_value = "static")]
     encoder: String,
-    /// Threshold: grades at or above it are positives; or a band LO:HI
+    /// Threshold: grades at or above it are positives; or a band LO:HI; soft:N, all, graded [default with a loss of
+    /// grades: graded]
     #[arg(long, value_name = "N", conflicts_with = "labels", allow_hyphen_values = true)]
     tau: Option<String>,
     /// Label policies in a file, such as a calibrated.toml
@@ -69,7 +74,10 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     // Without a slash at the end, which would put the checkpoint inside.
     args.out = args.out.components().collect();
     let scenario = scenario(&args.scenario)?;
-    let policies = policies(args.tau.as_deref(), args.labels.as_deref())?;
+    let policies = match (&args.tau, &args.labels) {
+        (None, None) if args.training.loss.loss.is_graded() => LabelPolicies::uniform(Policy::Graded),
+        (tau, labels) => policies(tau.as_deref(), labels.as_deref())?,
+    };
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
     if scenario != Scenario::Mixture && args.training.is_hybrid()? {
@@ -86,7 +94,9 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     let settings = args.training.settings(&base.encoder(args.training.seed))?;
     let mut done = Vec::new();
     let texts = TokenizedCollection::new(&collection, &*base.encoder(settings.seed))?;
-    let job = Job { args: &args, collection: &collection, base, texts, scenario, policies, settings };
+    let teacher = args.training.loss.teacher(&collection)?;
+    let job =
+        Job { args: &args, collection: &collection, base, texts, scenario, policies, settings, teacher };
     if several {
         for lang in langs {
             let out = args.out.join(lang.as_str());
@@ -127,18 +137,26 @@ struct Job<'a> {
     scenario: Scenario,
     policies: LabelPolicies,
     settings: Settings,
+    teacher: Option<Arc<TeacherScores>>,
 }
 
 impl Job<'_> {
     /// Trains one model. As one of `several`, a language without a training query is passed over, and so is a
     /// model that this very run has made before.
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
-        let Job { args, collection, base, texts, scenario, policies, settings } = self;
+        let Job { args, collection, base, texts, scenario, policies, settings, teacher } = self;
         let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
-        let examples =
+        let mut examples =
             Examples::for_batches(collection, &graded, scenario, langs, policies, &settings.batches);
+        if let Some(teacher) = teacher {
+            examples.set_teacher(teacher.clone());
+            let (pairs, without) = examples.without_teacher();
+            if without > 0 {
+                ui.note(&format!("{without} of {pairs} pairs have no teacher's score and are left out"));
+            }
+        }
         if examples.is_empty() {
             if several {
                 let lang = langs.first().map_or("", Lang::as_str);

@@ -1,8 +1,10 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
 mod batches;
+mod loss;
 
 use batches::Batches;
+use loss::LossArgs;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
@@ -24,9 +26,6 @@ pub(crate) struct Training {
     /// Judged negatives of each query in a batch, at most
     #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
     negatives: usize,
-    /// Temperature of the loss [default: 0.1, transformer 0.05]
-    #[arg(long)]
-    temperature: Option<f32>,
     /// Highest learning rate [default: 0.001, transformer 2e-5]
     #[arg(long)]
     learning_rate: Option<f32>,
@@ -47,6 +46,8 @@ pub(crate) struct Training {
     pub(crate) seed: u64,
     #[command(flatten)]
     batches: Batches,
+    #[command(flatten)]
+    pub(crate) loss: LossArgs,
     #[command(flatten)]
     transformer: Transformer,
 }
@@ -103,10 +104,11 @@ impl Training {
 
     pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
         let fault = |what: &str| Err(Error::Usage(what.into()));
-        let default = Settings::for_encoder(encoder);
+        let default = Settings::for_encoder(encoder).with_loss(self.loss.loss);
         let mut s = Settings {
             epochs: self.epochs.unwrap_or(default.epochs),
             batch: self.batch_size,
+            loss: self.loss.settings(&default.loss)?,
             rate: self.learning_rate.unwrap_or(default.rate),
             weight_rate: self.weight_learning_rate,
             warmup: self.warmup_ratio,
@@ -120,17 +122,15 @@ impl Training {
             batches: self.batches.settings()?,
             ..default
         };
-        s.loss.temperature = self.temperature.unwrap_or(s.loss.temperature);
         s.per_query.positives = self.positives;
         s.per_query.negatives = self.negatives;
         s.adam.weight_decay = self.weight_decay.unwrap_or(s.adam.weight_decay);
-        let positive = [s.loss.temperature, s.rate].iter().all(|x| x.is_finite() && *x > 0.0);
+        let positive = s.rate.is_finite() && s.rate > 0.0;
         let not_negative = [s.weight_rate, s.adam.weight_decay].iter().all(|x| x.is_finite() && *x >= 0.0);
         let counts = [s.epochs, s.batch, self.positives].iter().all(|n| (1..=1_000_000).contains(n));
         if !positive || !not_negative || !counts || !(0.0..=1.0).contains(&s.warmup) {
             return fault(
-                "epochs, batch size and positives must be 1 to a million, temperature and learning rate above 0, \
-                 the weights' rate and decay 0 or more, the warm-up in 0..1",
+                "epochs, batch size and positives must be 1 to a million, the learning rate above 0, the weights' rate and decay 0 or more, the warm-up in 0..1",
             );
         }
         s.lora = self.transformer.lora(encoder);
