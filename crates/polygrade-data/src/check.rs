@@ -133,7 +133,7 @@ impl Checker {
             return None;
         }
         let (fresh, fix) = if origin.is_none() {
-            let fix = "keep one judgment for each pair, or name the annotators (docs/formats.md#judgments)";
+            let fix = "keep one judgment for each pair, or name the annotators (docs/formats.md#qrels)";
             (self.pairs.insert(u64::from(q) << 32 | u64::from(p)), fix)
         } else {
             let name = [origin.annotator, origin.source].map(|n| n.unwrap_or("")).join("\t");

@@ -14,7 +14,8 @@ use polygrade_nn::bag::Bags;
 use polygrade_nn::device::Precision;
 use polygrade_nn::kernels::{Transpose, matmul};
 use polygrade_nn::optim::AdamW;
-use polygrade_train::loss::{Role, info_nce};
+use polygrade_train::Policy;
+use polygrade_train::loss::{Loss, LossSettings, Objective, Role, Targets};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::error::Error;
@@ -114,14 +115,18 @@ fn train(options: &HashMap<String, String>) -> Result<()> {
         let split = queries * vectors.cols;
         let q = Matrix::new(vectors.cols, vectors.data[..split].to_vec());
         let p = Matrix::new(vectors.cols, vectors.data[split..].to_vec());
-        let (mut scores, mut grad_scores) = (Matrix::default(), Matrix::default());
-        matmul(&q, &p, Transpose::Right, true, &mut scores);
         let role = |i: usize| if i / queries == i % queries { Role::Positive } else { Role::Negative };
         let roles: Vec<Role> = (0..queries * queries).map(role).collect();
-        let (loss, _) = info_nce(&scores, &roles, 0.05, &mut grad_scores);
+        let targets = Targets {
+            roles: &roles,
+            grades: &vec![f32::NAN; roles.len()],
+            policies: &vec![Policy::Threshold(1.0); *queries],
+            temperatures: &vec![0.05; *queries],
+            teacher: &[],
+        };
         let (mut grad, mut below) = (Matrix::default(), Matrix::default());
-        matmul(&grad_scores, &p, Transpose::None, true, &mut grad);
-        matmul(&grad_scores, &q, Transpose::Left, true, &mut below);
+        let mut objective = Objective::new(&LossSettings::new(Loss::InfoNce, 0.05), 1.0, q.cols, true)?;
+        let loss = objective.value(&q, &p, &targets, 1.0, (&mut grad, &mut below)).loss;
         grad.data.extend_from_slice(&below.data);
         learner.backward(texts, &grad);
         learner.step(adam, 2e-5, step as u64);
