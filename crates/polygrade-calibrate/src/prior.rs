@@ -184,3 +184,105 @@ fn choose(
     reason += &format!("; {share:.0} % of the queries keep a positive, {per_query:.1} a query");
     Some((at, reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polygrade_data::{Judgment, Meta, Passage, Query, Scale};
+    use proptest::prelude::*;
+
+    fn lang(tag: &str) -> Lang {
+        Lang::parse(tag).unwrap_or_else(Lang::unknown)
+    }
+
+    /// Queries with the grades of their passages, all of a language.
+    fn collection(queries: &[(&str, &[f32])]) -> Collection {
+        let meta =
+            Meta { name: "t".into(), licence: "".into(), source: "".into(), grades: Scale::up_to(3.0) };
+        let (mut passages, mut texts, mut judgments) = (Vec::new(), Vec::new(), Vec::new());
+        for (q, (tag, grades)) in queries.iter().enumerate() {
+            let id = format!("q{q}");
+            texts.push(Query { text: id.clone(), id, lang: lang(tag), group: None });
+            for grade in *grades {
+                let (id, passage) = (format!("p{}", passages.len()), passages.len() as u32);
+                passages.push(Passage { text: id.clone(), id, title: None, lang: lang(tag), group: None });
+                judgments.push(Judgment { query: q as u32, passage, grade: *grade });
+            }
+        }
+        Collection::from_parts(meta, passages, texts, [judgments, vec![], vec![]])
+    }
+
+    fn of(queries: &[(&str, &[f32])], tag: &str, agreement: Option<f64>) -> Option<(f32, String)> {
+        let grid = [3.0, 1.0, 2.0].map(Policy::Threshold);
+        let c = collection(queries);
+        let found = suggest(&c, &[lang(tag)], Scenario::Monolingual, &grid, agreement);
+        match found.as_slice() {
+            [Guess { policy: Policy::Threshold(t), reason, .. }] => Some((*t, reason.clone())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_rule_goes_the_way_that_it_says() {
+        let rich: &[f32] = &[3.0, 3.0, 2.0, 1.0, 0.0];
+        let tau = |tag: &str, grades: &[f32], agreement| of(&[(tag, grades)], tag, agreement).map(|g| g.0);
+        assert_eq!(tau("de", rich, None), Some(2.0), "the middle");
+        assert_eq!(tau("sw", rich, None), Some(1.0), "a low-resource language");
+        assert_eq!(tau("sw", rich, Some(0.9)), Some(1.0));
+        assert_eq!(tau("de", rich, Some(0.8)), Some(3.0), "annotators agree");
+        assert_eq!(tau("de", rich, Some(0.3)), Some(2.0));
+        assert_eq!(tau("bn", rich, Some(0.8)), Some(2.0), "class 3");
+        assert_eq!(tau("xx", rich, Some(0.8)), Some(2.0), "unknown resources");
+        assert_eq!(tau("de", &[1.0, 1.0, 0.0], Some(0.8)), Some(1.0), "strict thresholds starve");
+        assert_eq!(tau("de", &[2.0], None), Some(2.0), "one grade only");
+        assert_eq!(tau("de", &[2.5, 1.5, 0.5], None), Some(2.0), "fractional grades");
+        assert_eq!(tau("de", &[0.5, 0.0], None), Some(1.0), "nothing keeps a positive");
+        assert_eq!(of(&[("de", rich)], "en", None), None, "an empty language");
+        let (_, reason) = of(&[("de", &[1.0, 0.0]), ("de", rich)], "de", None).unwrap_or_default();
+        assert!(reason.contains("only 50 % of the queries keep a positive"), "{reason}");
+    }
+
+    #[test]
+    fn all_languages_together_come_first_and_bands_are_no_suggestion() {
+        let c = collection(&[("de", &[3.0, 2.0]), ("sw", &[1.0, 2.0])]);
+        let langs = [lang("de"), lang("sw"), lang("fi")];
+        let grid = [Policy::Threshold(1.0), Policy::Threshold(2.0), Policy::Band { lo: 0.0, hi: 3.0 }];
+        let found = suggest(&c, &langs, Scenario::Mixture, &grid, None);
+        let cells: Vec<_> = found.iter().map(|g| g.lang.as_ref().map(Lang::as_str)).collect();
+        assert_eq!(cells, [None, Some("de"), Some("sw")]);
+        assert!(suggest(&c, &langs, Scenario::Mixture, &grid[2..], None).is_empty());
+        assert!(suggest(&c, &langs, Scenario::CrossLingual, &grid, None).is_empty(), "nothing crosses");
+    }
+
+    #[test]
+    fn classes_are_those_of_the_paper() {
+        let class = |tag| resource_class(&lang(tag));
+        let want = [("si", 0), ("te", 1), ("sw", 2), ("th", 3), ("ko", 4), ("zh-Hant", 5), ("en", 5)];
+        want.into_iter().for_each(|(tag, c)| assert_eq!(class(tag), Some(c), "{tag}"));
+        assert_eq!(class("xx"), None);
+        let mut all: Vec<&str> = CLASSES.iter().flat_map(|c| c.split(' ')).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert!(all.len() == count && all.iter().all(|t| lang(t).as_str() == *t));
+    }
+
+    proptest! {
+        #[test]
+        fn never_a_threshold_that_starves_where_another_does_not(
+            grades in proptest::collection::vec(proptest::collection::vec(0u8..=3, 1..5), 1..12),
+            tag in proptest::sample::select(vec!["de", "sw", "bn", "xx"]),
+            agreement in proptest::option::of(0.0f64..1.0),
+        ) {
+            let grades: Vec<Vec<f32>> =
+                grades.iter().map(|q| q.iter().map(|g| f32::from(*g)).collect()).collect();
+            let queries: Vec<(&str, &[f32])> = grades.iter().map(|g| (tag, g.as_slice())).collect();
+            let share = |t: f32| {
+                let kept = grades.iter().filter(|q| q.iter().any(|g| *g >= t)).count();
+                kept as f64 / grades.len() as f64
+            };
+            let (tau, _) = of(&queries, tag, agreement).unwrap_or_default();
+            prop_assert!(share(tau) >= MIN_SHARE || (share(1.0) < MIN_SHARE && tau == 1.0), "{tau}");
+        }
+    }
+}
