@@ -9,6 +9,7 @@ use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::examples::Added;
 use polygrade_train::{Examples, LabelPolicies, Scenario, Settings, TokenizedCollection, Trainer};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,10 @@ struct Trained {
     /// The step whose model was kept.
     kept_step: u64,
     last_loss: f64,
+    /// What became of the hard negatives; `null` without a file of them.
+    hard_negatives: Option<Added>,
+    /// Negatives that a mask dropped from the batches of this run, all in all.
+    masked: usize,
     /// `null` where no dev query is judged.
     dev_ndcg_10: Option<f64>,
     seconds: f64,
@@ -83,7 +88,8 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         check_free(&args.out)?;
     }
     let base = args.new.base(&args.encoder, &collection)?;
-    let settings = args.training.settings(&base.encoder(args.training.seed))?;
+    let mut settings = args.training.settings(&base.encoder(args.training.seed))?;
+    settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
     let mut done = Vec::new();
     let texts = TokenizedCollection::new(&collection, &*base.encoder(settings.seed))?;
     let job = Job { args: &args, collection: &collection, base, texts, scenario, policies, settings };
@@ -102,7 +108,9 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         let line = |t: &Trained| {
             let (n, s, loss, dev) = (t.queries, t.steps, t.last_loss, t.dev_ndcg_10);
             let dev = dev.map_or("–".into(), |d| format!("{d:.4}"));
-            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev}", t.out)
+            let masked =
+                if t.masked > 0 { format!("{} negatives masked, ", t.masked) } else { String::new() };
+            format!("{}: {n} queries, {s} steps, {masked}last loss {loss:.3}, dev nDCG@10 {dev}", t.out)
         };
         done.iter().map(line).collect::<Vec<_>>().join("\n")
     })
@@ -137,7 +145,7 @@ impl Job<'_> {
         let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
-        let examples =
+        let mut examples =
             Examples::for_batches(collection, &graded, scenario, langs, policies, &settings.batches);
         if examples.is_empty() {
             if several {
@@ -148,6 +156,14 @@ impl Job<'_> {
             let what =
                 "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
             return Err(Error::Usage(what.into()));
+        }
+        let hard_negatives = settings.negatives.hard.as_ref().map(|h| examples.add_negatives(collection, h));
+        if let Some(a) = hard_negatives {
+            ui.note(&format!(
+                "hard negatives: {} used; {} refused, as the policy calls them positives or leaves them out; {} judged \
+                 negatives already; {} of queries that are not trained on",
+                a.pairs, a.refused, a.judged, a.unused
+            ));
         }
         let mut trainer =
             Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true)?;
@@ -167,10 +183,11 @@ impl Job<'_> {
         }
         let mut best = Best::open(&args.selection, out, trainer.done() == 0)?;
         let bar = ui.progress("training", trainer.total());
-        let (mut pairs, mut last_loss) = (0, 0.0);
+        let (mut pairs, mut masked, mut last_loss) = (0, 0, 0.0);
         while let Some(report) = trainer.next_step() {
             report.check()?;
             pairs += report.pairs;
+            masked += report.masked;
             last_loss = report.loss;
             bar.set_position(report.step);
             let speed = pairs as f64 / started.elapsed().as_secs_f64();
@@ -245,6 +262,8 @@ impl Job<'_> {
             steps,
             kept_step,
             last_loss,
+            hard_negatives,
+            masked,
             dev_ndcg_10,
             seconds: started.elapsed().as_secs_f64(),
         }))

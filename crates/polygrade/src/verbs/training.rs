@@ -1,8 +1,10 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
 mod batches;
+mod negatives;
 
 use batches::Batches;
+pub(crate) use negatives::reference;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
@@ -47,6 +49,8 @@ pub(crate) struct Training {
     pub(crate) seed: u64,
     #[command(flatten)]
     batches: Batches,
+    #[command(flatten)]
+    pub(crate) negative_settings: negatives::Negatives,
     #[command(flatten)]
     transformer: Transformer,
 }
