@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] ranks (an encoder, BM25, a run file), a [`Task`] says what a query must never be given, and
 //! [`mine`] filters and picks. Never mined, by construction: a passage that the label policy calls positive or leaves
-//! out, its translations, and passages of the same text as any of these. Each text is one candidate, however often
+//! out, its translations, passages of the same text as any of these, and passages of the query's own text. Each text is one candidate, however often
 //! it is in the corpus.
 //!
 //! With s the score of a candidate and p that of the query's positive, a candidate is dropped where
@@ -104,7 +104,7 @@ pub struct Counts {
     pub mined: usize,
     /// Passages that rank as high as the window's last, and are positives or of a positive's text or group.
     pub positives: usize,
-    /// The same for passages that the policy leaves out.
+    /// The same for passages that the policy leaves out, or of the query's own text.
     pub left_out: usize,
     /// Ranked before the window.
     pub rank: usize,

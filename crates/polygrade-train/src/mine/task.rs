@@ -5,6 +5,7 @@ use crate::labels::{Label, LabelPolicies};
 use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_index::TieOrder;
 use rustc_hash::FxHashMap;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Which languages the negatives of a query are in.
@@ -35,7 +36,7 @@ struct Asked {
     query: Index,
     lang: u32,
     /// Judged passages with those of their group or text, ascending; one passage a text. Of several judgments the
-    /// highest label counts.
+    /// highest label counts. Passages of the query's own text are among them, as left out.
     known: Vec<(Index, Label)>,
     /// The passages among them that are not to be mined and whose scores are wanted, ascending.
     banned: Vec<Index>,
@@ -85,6 +86,10 @@ impl<'a> Task<'a> {
         let place = |lang: &Lang| all_langs.binary_search(lang).unwrap_or(0) as u32;
         let lang_of: Vec<u32> = collection.passages.iter().map(|p| place(&p.lang)).collect();
         let kin = Kin::new(graded, &first);
+        let mut of_text: FxHashMap<Cow<str>, Vec<Index>> = FxHashMap::default();
+        for &p in &passages {
+            of_text.entry(collection.passages[p as usize].full_text()).or_default().push(p);
+        }
         let mut task = Task {
             collection,
             ties: TieOrder::new(&ids),
@@ -111,6 +116,12 @@ impl<'a> Task<'a> {
                     let known = labels.entry(relative).or_insert(label);
                     *known = label.max(*known);
                 }
+            }
+            // What says the same as the query is no negative of it.
+            let own = of_text.get(collection.queries[query as usize].text.as_str());
+            for &relative in own.into_iter().flatten().flat_map(|p| kin.of(*p)) {
+                let known = labels.entry(relative).or_insert(Label::Dropped);
+                *known = Label::Dropped.max(*known);
             }
             if trained {
                 task.ask(query, place(lang), labels.into_iter().collect());

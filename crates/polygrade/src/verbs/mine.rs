@@ -249,7 +249,7 @@ const WHERE_ANY: [Line; 11] = [
     ("queries with fewer than asked for", |c| c.short),
     ("queries without a positive", |c| c.without_positive),
     ("dropped: positives, with their texts and translations", |c| c.positives),
-    ("dropped: left out by the policy", |c| c.left_out),
+    ("dropped: left out by the policy, or the query's own text", |c| c.left_out),
     ("dropped: ranked before --range", |c| c.rank),
     ("dropped: judged as negatives", |c| c.judged),
     ("dropped: no score of a positive for the margin", |c| c.no_positive_score),
