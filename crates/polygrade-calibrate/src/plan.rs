@@ -2,9 +2,10 @@
 
 use crate::alteration::Alteration;
 use polygrade_data::{Collection, Error, Graded, Lang, Result, Split};
-use polygrade_train::{Label, LabelPolicies, Loss, Policy, Scenario, Settings};
+use polygrade_train::{Label, LabelPolicies, Loss, Policy, Scenario, Settings, TeacherScores};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A way of training that competes: InfoNCE under a label policy, or a loss that takes the grades.
@@ -156,6 +157,8 @@ pub struct Plan {
     pub studies: Vec<Alteration>,
     /// The method that studies of data compare others to.
     pub default: Method,
+    /// A teacher's scores, for the losses that take them.
+    pub teacher: Option<Arc<TeacherScores>>,
 }
 
 impl Plan {
@@ -261,7 +264,11 @@ impl Plan {
     pub fn fingerprint(&self, collection: &Collection) -> String {
         let langs: Vec<&str> = self.langs.iter().map(Lang::as_str).collect();
         let version = (env!("CARGO_PKG_VERSION"), polygrade_train::trainer::TRAINING_VERSION);
-        let plan = format!("{:?} {langs:?} {:?} {version:?} {:?}", self.settings, self.encoder, self.equal);
+        let teacher = self.teacher.as_ref().map(|t| t.fingerprint());
+        let plan = format!(
+            "{:?} {langs:?} {:?} {version:?} {:?} {teacher:?}",
+            self.settings, self.encoder, self.equal
+        );
         format!("{:016x}{:016x}", collection.fingerprint(), xxh3_64(plan.as_bytes()))
     }
 

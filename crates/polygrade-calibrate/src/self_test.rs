@@ -109,6 +109,7 @@ fn one(seed: u64, spec: &Spec, dir: &Path) -> Result<Vec<Found>> {
         equal: Equal::Steps,
         folds: 0,
         studies: Vec::new(),
+        teacher: None,
     };
     let raced = crate::run(&planted.collection, &plan, base, dir, &Silent)?;
     let full = Plan { search: Search::Grid, ..plan.clone() };

@@ -43,7 +43,9 @@ fn measured(made: &Planted, scenario: Scenario, seeds: u64) -> Vec<[f64; 3]> {
                 _ => langs.iter().flat_map(|l| model(std::slice::from_ref(l), tau, seed)).collect(),
             })
             .collect();
-        values.iter().flat_map(|v| v.iter().zip(&mut means)).for_each(|(v, m)| m[tau] += v / seeds as f64);
+        for v in &values {
+            v.iter().zip(&mut means).for_each(|(v, m)| m[tau] += v / seeds as f64);
+        }
     }
     means
 }

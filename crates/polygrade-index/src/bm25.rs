@@ -103,7 +103,7 @@ impl Bm25 {
     }
 
     /// All passages that share a term with the query, in no order.
-    fn hits(&self, query: &str, lang: &Lang) -> Vec<Hit> {
+    pub fn hits(&self, query: &str, lang: &Lang) -> Vec<Hit> {
         let n = self.numbers.len() as f32;
         let mut scores: FxHashMap<u32, f32> = FxHashMap::default();
         for term in terms(query, lang) {

@@ -13,4 +13,4 @@ pub mod vectors;
 
 pub use polygrade_eval::{Hit, Rankings};
 pub use rank::{Order, rank, rank_bm25};
-pub use top::TieOrder;
+pub use top::{TieOrder, Top};

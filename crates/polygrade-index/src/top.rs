@@ -52,7 +52,7 @@ impl PartialEq for Entry<'_> {
 impl Eq for Entry<'_> {}
 
 /// Keeps the best k hits pushed.
-pub(crate) struct Top<'a> {
+pub struct Top<'a> {
     k: usize,
     ties: &'a TieOrder,
     /// The worst is on top.
@@ -60,11 +60,19 @@ pub(crate) struct Top<'a> {
 }
 
 impl<'a> Top<'a> {
-    pub(crate) fn new(k: usize, ties: &'a TieOrder) -> Self {
+    /// An empty one, for the best `k`.
+    pub fn new(k: usize, ties: &'a TieOrder) -> Self {
         Top { k, ties, heap: BinaryHeap::new() }
     }
 
-    pub(crate) fn push(&mut self, hit: Hit) {
+    /// Whether a hit would be kept.
+    pub fn takes(&self, hit: &Hit) -> bool {
+        self.heap.len() < self.k
+            || self.heap.peek().is_some_and(|worst| self.ties.compare(hit, &worst.0).is_lt())
+    }
+
+    /// Adds a hit, which drives out the worst where there are k.
+    pub fn push(&mut self, hit: Hit) {
         if self.heap.len() < self.k {
             self.heap.push(Entry(hit, self.ties));
         } else if let Some(mut worst) = self.heap.peek_mut()
@@ -74,7 +82,8 @@ impl<'a> Top<'a> {
         }
     }
 
-    pub(crate) fn into_sorted(self) -> Vec<Hit> {
+    /// The hits kept, best first.
+    pub fn into_sorted(self) -> Vec<Hit> {
         self.heap.into_sorted_vec().into_iter().map(|e| e.0).collect()
     }
 }

@@ -8,6 +8,10 @@
 //! queries share their language, across languages they meet passages of one drawn language. Passages in another
 //! language than the positive are negatives that the language alone gives away, and teach little.
 
+mod negatives;
+
+pub use negatives::{Added, HardNegatives};
+
 use crate::batches::{Batching, Composition, Deck, Draw, lang_shares, rounded};
 use crate::labelled::Labelled;
 use crate::labels::{Label, LabelPolicies, Policy};
@@ -58,6 +62,8 @@ struct Variant {
     policy: Policy,
     positives: Vec<Index>,
     negatives: Vec<Index>,
+    /// Hard negatives from a file.
+    mined: Vec<Index>,
 }
 
 /// A query with its passages, by language where it meets several.
@@ -104,6 +110,18 @@ pub struct Examples {
     /// Examples of each language that have a positive where their batches look for it: in the scenario or, in hybrid
     /// batches, in their own language; and those with one in another language.
     decks: [Vec<Vec<u32>>; 2],
+    /// Hard negatives from a file that each query brings to a batch, at most.
+    mined_per_query: usize,
+}
+
+/// For each passage a number, from 0, that passages of the same text and language share.
+pub(crate) fn text_numbers(collection: &Collection) -> Vec<u32> {
+    let mut texts: FxHashMap<(&Lang, std::borrow::Cow<str>), u32> = FxHashMap::default();
+    let number = collection.passages.iter().map(|p| {
+        let next = texts.len() as u32;
+        *texts.entry((&p.lang, p.full_text())).or_insert(next)
+    });
+    number.collect()
 }
 
 /// One step's queries and candidate passages with their roles.
@@ -156,20 +174,11 @@ impl Examples {
     ) -> Self {
         let batching = batching.in_scenario(scenario);
         let hybrid = batching.composition.is_hybrid();
-        let mut texts: FxHashMap<(&Lang, std::borrow::Cow<str>), u32> = FxHashMap::default();
-        let text_of = collection
-            .passages
-            .iter()
-            .map(|p| {
-                let next = texts.len() as u32;
-                *texts.entry((&p.lang, p.full_text())).or_insert(next)
-            })
-            .collect::<Vec<u32>>();
         let passages = 0..collection.passages.len() as Index;
         let unit_of = passages.filter(|_| batching.parallel_positives).map(|p| graded.passage_unit(p));
         let mut out = Examples {
             examples: Vec::new(),
-            text_of,
+            text_of: text_numbers(collection),
             unit_of: unit_of.collect(),
             without_positive: 0,
             scenario,
@@ -179,6 +188,7 @@ impl Examples {
             max_grade: collection.meta.grades.max,
             queries_by_lang: vec![0; langs.len()],
             decks: [vec![Vec::new(); langs.len()], vec![Vec::new(); langs.len()]],
+            mined_per_query: 0,
         };
         let labelled = Labelled::new(collection, graded, scenario, langs, policies, hybrid);
         for (query, query_lang) in labelled.queries() {
@@ -208,6 +218,7 @@ impl Examples {
                         policy: pair.policy,
                         positives: Vec::new(),
                         negatives: Vec::new(),
+                        mined: Vec::new(),
                     });
                     variants.len() - 1
                 });
@@ -311,6 +322,7 @@ impl Examples {
         add(self.scenario as u64);
         self.teacher.iter().for_each(|t| add(t.fingerprint()));
         self.queries_by_lang.iter().for_each(|n| add(*n as u64));
+        add(self.mined_per_query as u64);
         for e in &self.examples {
             add(u64::from(e.query));
             for v in &e.variants {
@@ -318,8 +330,10 @@ impl Examples {
                 if !matches!(v.policy, Policy::Threshold(_) | Policy::Band { .. }) {
                     v.policy.to_string().bytes().for_each(|b| add(u64::from(b)));
                 }
-                [v.lang, v.positives.len(), v.negatives.len()].into_iter().for_each(|n| add(n as u64));
-                v.positives.iter().chain(&v.negatives).for_each(|p| add(u64::from(*p)));
+                let lists = [&v.positives, &v.negatives, &v.mined];
+                add(v.lang as u64);
+                lists.iter().for_each(|list| add(list.len() as u64));
+                lists.into_iter().flatten().for_each(|p| add(u64::from(*p)));
             }
             e.parallel.iter().for_each(|(_, _, p)| add(u64::from(*p)));
             e.judged.iter().for_each(|j| {
@@ -518,6 +532,8 @@ impl Examples {
                 }
             }
             pick(&variant.negatives, per_query.negatives, &rng.fork(2), &mut picked);
+            picked.iter().for_each(|p| add(*p, false));
+            pick(&variant.mined, self.mined_per_query, &rng.fork(3), &mut picked);
             picked.iter().for_each(|p| add(*p, false));
         }
         let cols = out.passages.len();

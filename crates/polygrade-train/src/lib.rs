@@ -3,7 +3,8 @@
 //! The way of a grade: [`labels`] says what it is under a policy (positive, negative, left out), [`labelled`] which
 //! judged pairs meet; [`examples`] gathers what each query is trained on in a scenario, in batches that [`batches`]
 //! deals; [`loss`] turns a batch's similarities
-//! into a loss and its gradient; [`trainer`] runs the steps.
+//! into a loss and its gradient; [`trainer`] runs the steps. [`mine`] finds hard negatives for a file of
+//! them, and [`guide`] holds the vectors of a model that says which negatives are false.
 //!
 //! This crate knows nothing of the command line.
 
@@ -11,9 +12,11 @@ pub mod batches;
 pub mod benchmark;
 pub mod evaluate;
 pub mod examples;
+pub mod guide;
 pub mod labelled;
 pub mod labels;
 pub mod loss;
+pub mod mine;
 pub mod trainer;
 
 pub use batches::{Batching, Composition};

@@ -5,7 +5,9 @@
 
 use crate::batches::{Batching, Draw};
 use crate::evaluate::TokenizedCollection;
-use crate::examples::{Batch, Examples, PerQuery};
+use crate::examples::{Batch, Examples, HardNegatives, PerQuery};
+use crate::guide::Guide;
+use crate::loss::mask::{Mask, MaskSettings};
 use crate::loss::{Loss, LossSettings, Objective, Targets, Value};
 use polygrade_data::{At, Error, Result};
 use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
@@ -15,6 +17,17 @@ use polygrade_nn::optim::{AdamW, Decay, Schedule};
 use polygrade_nn::rng::CounterRng;
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
+
+/// Settings of negatives; all off by default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Negatives {
+    /// Hard negatives. They are in [`Examples`] once [`Examples::add_negatives`] has put them there.
+    pub hard: Option<HardNegatives>,
+    /// Which negatives of a batch count as false.
+    pub mask: MaskSettings,
+    /// The model that the mask asks.
+    pub guide: Option<Guide>,
+}
 
 /// Settings of training. The defaults are those of the static encoder, chosen on the dev split of
 /// `collections/mini`; see docs/results.md.
@@ -32,6 +45,8 @@ pub struct Settings {
     pub per_query: PerQuery,
     /// Which queries share a batch; the examples must be gathered for the same.
     pub batches: Batching,
+    /// Negatives from a file, and what is done about false ones.
+    pub negatives: Negatives,
     /// Highest learning rate of embeddings and projection.
     pub rate: f32,
     /// Highest learning rate of the tokens' log-weights.
@@ -62,6 +77,7 @@ impl Default for Settings {
             batch: 32,
             per_query: PerQuery { positives: 4, negatives: 8 },
             batches: Batching::default(),
+            negatives: Negatives::default(),
             rate: 0.001,
             weight_rate: 0.02,
             warmup: 0.1,
@@ -112,6 +128,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Pairs of query and positive in it.
     pub pairs: usize,
+    /// Negatives that the mask dropped.
+    pub masked: usize,
 }
 
 impl StepReport {
@@ -144,6 +162,7 @@ pub struct Trainer<'a> {
     accumulate: u64,
     batches: u64,
     objective: Objective,
+    mask: Mask,
     buffers: Buffers,
     /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
     identity: String,
@@ -206,6 +225,7 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             identity,
             objective: Objective::new(&settings.loss, examples.max_grade(), encoder.dim(), threads)?,
+            mask: Mask::new(&settings.negatives, threads),
             learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
             examples,
             texts,
@@ -273,13 +293,14 @@ impl<'a> Trainer<'a> {
             return None;
         }
         self.step += 1;
-        let (mut loss, mut pairs) = (0.0, 0);
+        let (mut loss, mut pairs, mut masked) = (0.0, 0, 0);
         let first = (self.step - 1) * self.accumulate;
         let parts = self.accumulate.min(self.batches - first);
         for number in first..first + parts {
             let (part_loss, part_pairs) = self.add_batch(number, parts);
             loss += part_loss * part_pairs as f64;
             pairs += part_pairs;
+            masked += self.mask.dropped();
         }
         if pairs > 0 {
             let factor = self.schedule.rate(self.step);
@@ -291,7 +312,7 @@ impl<'a> Trainer<'a> {
                 step: self.step,
             });
         }
-        Some(StepReport { step: self.step, loss: loss / pairs.max(1) as f64, pairs })
+        Some(StepReport { step: self.step, loss: loss / pairs.max(1) as f64, pairs, masked })
     }
 
     /// Adds the gradients of a batch, counted from 0, one of so many `parts` of a step; gives its loss and number of
@@ -307,6 +328,7 @@ impl<'a> Trainer<'a> {
         for &p in &self.batch.passages {
             self.bags.push(self.texts.passages.get(p as usize));
         }
+        self.mask.clear();
         if self.batch.queries.is_empty() {
             return (0.0, 0);
         }
@@ -320,9 +342,10 @@ impl<'a> Trainer<'a> {
         let langs = self.examples.langs();
         b.temperatures.extend(self.batch.langs.iter().map(|l| self.settings.loss.temperature_of(&langs[*l])));
         self.examples.teacher_scores(&self.batch, &mut b.teacher);
+        let (roles, grades) = self.mask.apply(&self.batch, &b.queries, &b.passages);
         let targets = Targets {
-            roles: &self.batch.roles,
-            grades: &self.batch.grades,
+            roles,
+            grades,
             policies: &self.batch.policies,
             temperatures: &b.temperatures,
             teacher: &b.teacher,

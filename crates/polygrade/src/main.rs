@@ -38,6 +38,8 @@ enum Verb {
     /// Cut a collection down to judged passages and hard negatives, and say whether systems keep their order
     #[command(visible_alias = "hard-negatives")]
     Shrink(verbs::shrink::Args),
+    /// Find hard negatives to train with
+    Mine(verbs::mine::Args),
     /// Show the best passages for a query
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Verb::TrecEval(args) => verbs::trec_eval::run(args, &ui),
         Verb::Benchmark(args) => verbs::benchmark::run(args, &ui),
         Verb::Shrink(args) => verbs::shrink::run(args, &ui),
+        Verb::Mine(args) => verbs::mine::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),

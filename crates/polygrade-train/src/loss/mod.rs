@@ -7,6 +7,7 @@ mod aims;
 mod cosent;
 mod info_nce;
 mod listwise;
+pub mod mask;
 mod math;
 mod matryoshka;
 mod pairwise;

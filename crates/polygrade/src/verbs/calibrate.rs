@@ -174,6 +174,9 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
         return Err(Error::Usage("--seeds must be 1 to 1000".into()));
     }
     let first = args.training.seed;
+    let mut settings = args.training.settings(&base.encoder(first))?;
+    settings.negatives = args.training.negative_settings.load(collection, &langs)?;
+    let teacher = args.training.loss.teacher(collection)?;
     let own = &args.search;
     let search = match own.search.as_str() {
         "grid" => Search::Grid,
@@ -196,7 +199,8 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
         scenarios,
         langs,
         seeds: (first..first.saturating_add(args.seeds)).collect(),
-        settings: args.training.settings(&base.encoder(first))?,
+        settings,
+        teacher,
         level: 0.95,
         encoder: match args.encoder.as_str() {
             "static" => format!("new static encoder, {}", args.new.describe()),

@@ -10,6 +10,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod labels;
 pub(crate) mod metrics;
+pub(crate) mod mine;
 pub(crate) mod model;
 pub(crate) mod profile;
 pub(crate) mod search;

@@ -9,6 +9,7 @@ use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::examples::Added;
 use polygrade_train::{
     Examples, LabelPolicies, Policy, Scenario, Settings, TeacherScores, TokenizedCollection, Trainer,
 };
@@ -65,6 +66,10 @@ struct Trained {
     /// The step whose model was kept.
     kept_step: u64,
     last_loss: f64,
+    /// What became of the hard negatives; `null` without a file of them.
+    hard_negatives: Option<Added>,
+    /// Negatives that a mask dropped from the batches of this run, all in all.
+    masked: usize,
     /// `null` where no dev query is judged.
     dev_ndcg_10: Option<f64>,
     seconds: f64,
@@ -91,7 +96,8 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         check_free(&args.out)?;
     }
     let base = args.new.base(&args.encoder, &collection)?;
-    let settings = args.training.settings(&base.encoder(args.training.seed))?;
+    let mut settings = args.training.settings(&base.encoder(args.training.seed))?;
+    settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
     let mut done = Vec::new();
     let texts = TokenizedCollection::new(&collection, &*base.encoder(settings.seed))?;
     let teacher = args.training.loss.teacher(&collection)?;
@@ -112,7 +118,9 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         let line = |t: &Trained| {
             let (n, s, loss, dev) = (t.queries, t.steps, t.last_loss, t.dev_ndcg_10);
             let dev = dev.map_or("–".into(), |d| format!("{d:.4}"));
-            format!("{}: {n} queries, {s} steps, last loss {loss:.3}, dev nDCG@10 {dev}", t.out)
+            let masked =
+                if t.masked > 0 { format!("{} negatives masked, ", t.masked) } else { String::new() };
+            format!("{}: {n} queries, {s} steps, {masked}last loss {loss:.3}, dev nDCG@10 {dev}", t.out)
         };
         done.iter().map(line).collect::<Vec<_>>().join("\n")
     })
@@ -167,6 +175,14 @@ impl Job<'_> {
                 "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
             return Err(Error::Usage(what.into()));
         }
+        let hard_negatives = settings.negatives.hard.as_ref().map(|h| examples.add_negatives(collection, h));
+        if let Some(a) = hard_negatives {
+            ui.note(&format!(
+                "hard negatives: {} used; {} refused, as the policy calls them positives or leaves them out; {} judged \
+                 negatives already; {} of queries that are not trained on",
+                a.pairs, a.refused, a.judged, a.unused
+            ));
+        }
         let mut trainer =
             Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true)?;
         let identity = format!("{}, {:?}", trainer.identity(), args.selection);
@@ -185,10 +201,11 @@ impl Job<'_> {
         }
         let mut best = Best::open(&args.selection, out, trainer.done() == 0)?;
         let bar = ui.progress("training", trainer.total());
-        let (mut pairs, mut last_loss) = (0, 0.0);
+        let (mut pairs, mut masked, mut last_loss) = (0, 0, 0.0);
         while let Some(report) = trainer.next_step() {
             report.check()?;
             pairs += report.pairs;
+            masked += report.masked;
             last_loss = report.loss;
             bar.set_position(report.step);
             let speed = pairs as f64 / started.elapsed().as_secs_f64();
@@ -263,6 +280,8 @@ impl Job<'_> {
             steps,
             kept_step,
             last_loss,
+            hard_negatives,
+            masked,
             dev_ndcg_10,
             seconds: started.elapsed().as_secs_f64(),
         }))

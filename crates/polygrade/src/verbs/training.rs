@@ -2,9 +2,11 @@
 
 mod batches;
 mod loss;
+mod negatives;
 
 use batches::Batches;
 use loss::LossArgs;
+pub(crate) use negatives::reference;
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
@@ -48,6 +50,8 @@ pub(crate) struct Training {
     batches: Batches,
     #[command(flatten)]
     pub(crate) loss: LossArgs,
+    #[command(flatten)]
+    pub(crate) negative_settings: negatives::Negatives,
     #[command(flatten)]
     transformer: Transformer,
 }

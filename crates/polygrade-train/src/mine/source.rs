@@ -1,0 +1,262 @@
+//! What ranks candidates: an encoder by exact search, BM25, or a run file.
+
+use super::Task;
+use polygrade_data::{At, Error, Index, Result};
+use polygrade_encoder::{TextEncoder, TextKind};
+use polygrade_eval::run::{self, Run};
+use polygrade_index::bm25::Bm25;
+use polygrade_index::{Hit, Top};
+use polygrade_nn::Matrix;
+use polygrade_nn::kernels::{Transpose, l2_normalize, matmul};
+use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::path::{Path, PathBuf};
+
+/// What a source found for a query.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// For each pool the best candidates, best first. None is banned, and each text comes once.
+    pub candidates: Vec<Vec<Hit>>,
+    /// The scores of [`Task::banned`], where the source has them.
+    pub banned: Vec<Hit>,
+}
+
+/// Ranks candidates.
+pub trait Source {
+    /// The best `depth` candidates in each pool of each query of the task. `progress` hears of passages done.
+    ///
+    /// # Errors
+    /// Texts or files that cannot be read.
+    fn find(&self, task: &Task, depth: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Found>>;
+}
+
+/// The best so far of a query, while passages stream by.
+struct Seen<'a> {
+    pools: Vec<Top<'a>>,
+    banned: Vec<Hit>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(task: &'a Task, depth: usize) -> Self {
+        Seen { pools: (0..task.pools()).map(|_| Top::new(depth, &task.ties)).collect(), banned: Vec::new() }
+    }
+
+    fn push(&mut self, task: &Task, at: usize, pool: usize, hit: Hit) {
+        let top = &mut self.pools[pool];
+        if top.takes(&hit) && !task.is_banned(at, hit.passage) {
+            top.push(hit);
+        }
+    }
+
+    fn found(self) -> Found {
+        Found { candidates: self.pools.into_iter().map(Top::into_sorted).collect(), banned: self.banned }
+    }
+}
+
+/// Queries that a thread scores at once.
+const QUERIES: usize = 256;
+/// Passages that are encoded, scored and forgotten at once.
+const PASSAGES: usize = 4096;
+
+/// Gives vectors of texts.
+type Encode<'a> = Box<dyn Fn(&[Index]) -> Result<Matrix> + Sync + 'a>;
+
+/// Exact search by cosine. Passages are encoded block by block, scored against all queries and forgotten, so that
+/// memory holds the queries' vectors, `depth` hits for each pool of a query, and one block.
+pub struct Dense<'a> {
+    queries: Encode<'a>,
+    passages: Encode<'a>,
+}
+
+impl<'a> Dense<'a> {
+    /// Search with an encoder.
+    pub fn new(encoder: &'a dyn TextEncoder, task: &'a Task) -> Self {
+        let unit = |mut vectors: Matrix| {
+            if !encoder.normalizes() {
+                let cols = vectors.cols;
+                vectors.data.chunks_mut(cols).for_each(|row| {
+                    l2_normalize(row);
+                });
+            }
+            vectors
+        };
+        let c = task.collection;
+        Dense {
+            queries: Box::new(move |which| {
+                let texts: Vec<&str> = which.iter().map(|&q| c.queries[q as usize].text.as_str()).collect();
+                encoder.encode(&texts, TextKind::Query).map(unit)
+            }),
+            passages: Box::new(move |which| {
+                let texts: Vec<_> = which.iter().map(|&p| c.passages[p as usize].full_text()).collect();
+                let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+                encoder.encode(&texts, TextKind::Passage).map(unit)
+            }),
+        }
+    }
+
+    /// Search among vectors that are there already; row i is that of query or passage i of the collection.
+    pub fn with_vectors(queries: &'a Matrix, passages: &'a Matrix) -> Self {
+        let rows = |all: &'a Matrix| -> Encode<'a> {
+            Box::new(move |which| {
+                let rows = which.iter().flat_map(|&i| all.row(i as usize)).copied().collect();
+                Ok(Matrix::new(all.cols, rows))
+            })
+        };
+        Dense { queries: rows(queries), passages: rows(passages) }
+    }
+}
+
+impl Source for Dense<'_> {
+    fn find(&self, task: &Task, depth: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Found>> {
+        // Queries of a language side by side, so that whole tiles can be passed over.
+        let mut order: Vec<usize> = (0..task.len()).collect();
+        order.sort_by_key(|&at| task.lang(at));
+        let which: Vec<Index> = order.iter().map(|&at| task.query(at)).collect();
+        let queries = (self.queries)(&which)?;
+        let mut seen: Vec<Seen> = order.iter().map(|_| Seen::new(task, depth)).collect();
+        for passages in task.by_language().values() {
+            for block in passages.chunks(PASSAGES) {
+                let vectors = (self.passages)(block)?;
+                let tiles = seen.par_chunks_mut(QUERIES).zip(order.par_chunks(QUERIES)).enumerate();
+                tiles.for_each_init(Matrix::default, |scores, (i, (seen, order))| {
+                    tile(task, (block, &vectors), (&queries, i * QUERIES), (order, seen), scores);
+                });
+                progress(block.len() as u64);
+            }
+        }
+        let mut out = vec![Found::default(); order.len()];
+        order.into_iter().zip(seen).for_each(|(at, seen)| out[at] = seen.found());
+        Ok(out)
+    }
+}
+
+/// Scores a tile of queries, which begins with a row of all, against a block of passages in one language.
+fn tile(
+    task: &Task,
+    (block, vectors): (&[Index], &Matrix),
+    (queries, from): (&Matrix, usize),
+    (order, seen): (&[usize], &mut [Seen]),
+    scores: &mut Matrix,
+) {
+    let banned = |at: usize| {
+        let all = task.banned(at);
+        let from = all.partition_point(|p| *p < block[0]);
+        all[from..].iter().filter_map(|p| block.binary_search(p).ok())
+    };
+    if order.iter().all(|&at| task.pool_of(at, block[0]).is_none() && banned(at).next().is_none()) {
+        return;
+    }
+    let rows = from * queries.cols..(from + order.len()) * queries.cols;
+    let part = Matrix::new(queries.cols, queries.data[rows].to_vec());
+    matmul(&part, vectors, Transpose::Right, false, scores);
+    for (i, (&at, seen)) in order.iter().zip(seen).enumerate() {
+        let row = scores.row(i);
+        seen.banned.extend(banned(at).map(|j| Hit { passage: block[j], score: row[j] }));
+        if let Some(pool) = task.pool_of(at, block[0]) {
+            for (&passage, &score) in block.iter().zip(row) {
+                seen.push(task, at, pool, Hit { passage, score });
+            }
+        }
+    }
+}
+
+/// BM25. Where every pool is in one language, each language has an index of its own, else all share one, whose word
+/// frequencies are those of all passages. Candidates share a word with the query; a banned passage that shares none
+/// scores 0.
+pub struct Lexical;
+
+impl Source for Lexical {
+    fn find(&self, task: &Task, depth: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Found>> {
+        let mut seen: Vec<Seen> = (0..task.len()).map(|_| Seen::new(task, depth)).collect();
+        let indices: Vec<Vec<Index>> = match task.by_lang() {
+            true => task.by_language().into_values().collect(),
+            false => vec![task.passages.clone()],
+        };
+        let c = task.collection;
+        for passages in indices {
+            let texts: Vec<_> = passages.iter().map(|&p| c.passages[p as usize].full_text()).collect();
+            let records =
+                passages.iter().zip(&texts).map(|(&p, t)| (p, t.as_ref(), &c.passages[p as usize].lang));
+            let index = Bm25::new(records);
+            seen.par_iter_mut().enumerate().for_each(|(at, seen)| {
+                let banned = task.banned(at).iter().filter(|p| passages.binary_search(p).is_ok());
+                let from = seen.banned.len();
+                seen.banned.extend(banned.map(|&passage| Hit { passage, score: 0.0 }));
+                if seen.banned.len() == from && task.by_lang() && task.pool_of(at, passages[0]).is_none() {
+                    return;
+                }
+                let query = &c.queries[task.query(at) as usize];
+                for hit in index.hits(&query.text, &query.lang) {
+                    if let Some(banned) = seen.banned[from..].iter_mut().find(|b| b.passage == hit.passage) {
+                        *banned = hit;
+                    } else if let Some(pool) = task.pool_of(at, hit.passage) {
+                        seen.push(task, at, pool, hit);
+                    }
+                }
+            });
+            progress(passages.len() as u64);
+        }
+        Ok(seen.into_iter().map(Seen::found).collect())
+    }
+}
+
+/// A run file, in TREC's format. Ranks are those of its passages in a pool; what it does not rank has no score.
+pub struct RunFile {
+    path: PathBuf,
+    run: Run,
+}
+
+impl RunFile {
+    /// Reads a run.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no run.
+    pub fn read(path: &Path) -> Result<Self> {
+        Ok(RunFile { path: path.to_owned(), run: run::read(path)? })
+    }
+}
+
+impl Source for RunFile {
+    fn find(&self, task: &Task, depth: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Found>> {
+        let c = task.collection;
+        let numbers: FxHashMap<&str, Index> =
+            c.passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i as Index)).collect();
+        let one = |at: usize| {
+            let mut found = Found { candidates: vec![Vec::new(); task.pools()], banned: Vec::new() };
+            let Some(ranking) = self.run.get(&c.queries[task.query(at) as usize].id) else {
+                return Ok(found);
+            };
+            let mut seen = FxHashSet::default();
+            for (id, score) in ranking.iter() {
+                let Some(&number) = numbers.get(id) else { return Err(id.to_owned()) };
+                let passage = task.first[number as usize];
+                let hit = Hit { passage, score: score as f32 };
+                if !seen.insert(passage) {
+                    continue;
+                }
+                if task.banned(at).binary_search(&passage).is_ok() {
+                    found.banned.push(hit);
+                } else if let Some(pool) = task.pool_of(at, passage)
+                    && !task.is_banned(at, passage)
+                    && found.candidates[pool].len() < depth
+                {
+                    found.candidates[pool].push(hit);
+                }
+            }
+            Ok(found)
+        };
+        let found: Result<Vec<Found>, String> = (0..task.len()).into_par_iter().map(one).collect();
+        progress(task.passages.len() as u64);
+        let found = found.map_err(|id| {
+            let what = format!("ranks passage {id:?}, which the collection lacks");
+            Error::input(At::file(&self.path), what, "give a run over this collection")
+        })?;
+        if !task.is_empty() && found.iter().all(|f| f.candidates.iter().all(Vec::is_empty)) {
+            let what = "ranks no passage that could be mined for any query of the split";
+            let fix =
+                "rank them: polygrade eval MODEL COLLECTION --split SPLIT --pool POOL --depth 100 --run FILE";
+            return Err(Error::input(At::file(&self.path), what, fix));
+        }
+        Ok(found)
+    }
+}
