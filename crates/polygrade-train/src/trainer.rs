@@ -3,9 +3,10 @@
 //! Everything random is a function of the seed and the step, so a run gives the same bits at any number of
 //! threads, and a resumed run those of the uninterrupted one.
 
+use crate::align::{AlignSettings, Alignment, Parallel};
 use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, PerQuery};
-use crate::loss::{Loss, Objective, Targets, Value};
+use crate::loss::{Loss, Objective, Targets};
 use polygrade_data::{At, Error, Result};
 use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
 use polygrade_nn::Matrix;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub transformer: Option<TransformerTraining>,
     /// Trains adapters only; for transformers.
     pub lora: Option<LoraSettings>,
+    /// Losses that bring translations together, with parallel texts.
+    pub align: Option<AlignSettings>,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             seed: 1,
             transformer: None,
             lora: None,
+            align: None,
         }
     }
 }
@@ -97,9 +101,9 @@ impl Settings {
 pub struct StepReport {
     /// The step, from 1.
     pub step: u64,
-    /// The loss before it, a mean over pairs.
+    /// The loss before it, a mean over pairs; with alignment the weighted sum of all losses.
     pub loss: f64,
-    /// Pairs of query and positive in it.
+    /// Pairs of query and positive in it, and texts that alignment was computed on.
     pub pairs: usize,
 }
 
@@ -132,6 +136,7 @@ pub struct Trainer<'a> {
     accumulate: u64,
     batches: u64,
     objective: Objective,
+    alignment: Option<Alignment<'a>>,
     buffers: Buffers,
     /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
     identity: String,
@@ -146,18 +151,38 @@ struct Buffers {
     passages: Matrix,
     grad_queries: Matrix,
     grad_passages: Matrix,
+    /// Texts of alignment.
+    parallel: Matrix,
+    grad_parallel: Matrix,
     grad: Matrix,
 }
 
 impl<'a> Trainer<'a> {
     /// Starts training `encoder` on `examples`; settings that do not fit the encoder are refused. With `threads`, rayon's threads share each step.
     pub fn new(
-        mut encoder: Encoder,
+        encoder: Encoder,
         examples: &'a Examples,
         texts: &'a TokenizedCollection,
         settings: Settings,
         threads: bool,
     ) -> Result<Self> {
+        Self::with_parallel(encoder, examples, texts, settings, None, threads)
+    }
+
+    /// [`Trainer::new`] with the parallel texts that [`Settings::align`] needs.
+    pub fn with_parallel(
+        mut encoder: Encoder,
+        examples: &'a Examples,
+        texts: &'a TokenizedCollection,
+        settings: Settings,
+        parallel: Option<&'a Parallel>,
+        threads: bool,
+    ) -> Result<Self> {
+        let alignment = match (settings.align, parallel) {
+            (None, _) => None,
+            (Some(align), Some(parallel)) => Some(Alignment::new(align, parallel)?),
+            (Some(_), None) => return Err(Error::Usage("alignment needs parallel texts, and none are given".into())),
+        };
         // A static encoder's step takes one batch.
         let accumulate = match (&encoder, &settings.transformer) {
             (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
@@ -165,7 +190,11 @@ impl<'a> Trainer<'a> {
         };
         let batches = match settings.steps {
             Some(steps) => steps * accumulate,
-            None => (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64,
+            None => {
+                let own = alignment.as_ref().filter(|a| a.retrieval() == 0.0).map(Alignment::batches_per_pass);
+                let per_epoch = own.unwrap_or_else(|| examples.steps_per_epoch(settings.batch));
+                (settings.epochs * per_epoch) as u64
+            }
         };
         let total = batches.div_ceil(accumulate);
         let warmup = (total as f32 * settings.warmup) as u64;
@@ -178,6 +207,9 @@ impl<'a> Trainer<'a> {
             bags.tokens.iter().for_each(|n| hash.update(&n.to_le_bytes()));
         }
         hash.update(&encoder.fingerprint().to_le_bytes());
+        if let (Some(_), Some(parallel)) = (&alignment, parallel) {
+            hash.update(&parallel.fingerprint().to_le_bytes());
+        }
         let transformer =
             TransformerTraining { seed: settings.seed, ..settings.transformer.clone().unwrap_or_default() };
         let identity = format!(
@@ -188,6 +220,7 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             identity,
             objective: Objective::new(&settings, examples.max_grade(), threads)?,
+            alignment,
             learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
             examples,
             texts,
@@ -245,7 +278,8 @@ impl<'a> Trainer<'a> {
 
     /// One step; `None` when training is over, or when there is nothing to train on.
     pub fn next_step(&mut self) -> Option<StepReport> {
-        if self.step >= self.schedule.total || self.examples.is_empty() {
+        let idle = self.examples.is_empty() && self.alignment.is_none();
+        if self.step >= self.schedule.total || idle {
             return None;
         }
         self.step += 1;
@@ -274,7 +308,8 @@ impl<'a> Trainer<'a> {
     /// pairs.
     fn add_batch(&mut self, number: u64, parts: u64) -> (f64, usize) {
         let rng = CounterRng::new(self.settings.seed);
-        let which = self.next_queries(number, &rng);
+        let weight = self.alignment.as_ref().map_or(1.0, Alignment::retrieval);
+        let which = if weight > 0.0 { self.next_queries(number, &rng) } else { Vec::new() };
         self.examples.batch(&which, self.settings.per_query, &rng.fork(2).fork(number), &mut self.batch);
         self.bags.clear();
         for &q in &self.batch.queries {
@@ -283,23 +318,41 @@ impl<'a> Trainer<'a> {
         for &p in &self.batch.passages {
             self.bags.push(self.texts.passages.get(p as usize));
         }
-        if self.batch.queries.is_empty() {
+        if let Some(alignment) = &mut self.alignment {
+            alignment.draw(number, &rng.fork(3)).for_each(|tokens| self.bags.push(tokens));
+        }
+        if self.bags.is_empty() {
             return (0.0, 0);
         }
         let b = &mut self.buffers;
         let vectors = self.learner.forward(&self.bags, number + 1);
-        let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
-        copy(&vectors.data[..split], cols, &mut b.queries);
-        copy(&vectors.data[split..], cols, &mut b.passages);
-        let targets =
-            Targets { roles: &self.batch.roles, grades: &self.batch.grades, policies: &self.batch.policies };
-        let grads = (&mut b.grad_queries, &mut b.grad_passages);
+        let (cols, queries) = (vectors.cols, self.batch.queries.len() * vectors.cols);
+        let retrieval = queries + self.batch.passages.len() * cols;
+        copy(&vectors.data[..queries], cols, &mut b.queries);
+        copy(&vectors.data[queries..retrieval], cols, &mut b.passages);
+        copy(&vectors.data[retrieval..], cols, &mut b.parallel);
         let share = 1.0 / parts as f32;
-        let Value { loss, terms } = self.objective.value(&b.queries, &b.passages, &targets, share, grads);
+        let (mut loss, mut terms) = (0.0, 0);
         b.grad.cols = cols;
         b.grad.data.clear();
-        b.grad.data.extend_from_slice(&b.grad_queries.data);
-        b.grad.data.extend_from_slice(&b.grad_passages.data);
+        if queries > 0 {
+            let targets = Targets {
+                roles: &self.batch.roles,
+                grades: &self.batch.grades,
+                policies: &self.batch.policies,
+            };
+            let grads = (&mut b.grad_queries, &mut b.grad_passages);
+            let value = self.objective.value(&b.queries, &b.passages, &targets, share * weight, grads);
+            (loss, terms) = (value.loss * f64::from(weight), value.terms);
+            b.grad.data.extend_from_slice(&b.grad_queries.data);
+            b.grad.data.extend_from_slice(&b.grad_passages.data);
+        }
+        if let Some(alignment) = &mut self.alignment {
+            b.grad_parallel.reset(b.parallel.rows(), cols);
+            let (value, n) = alignment.value(&b.parallel, share, &mut b.grad_parallel);
+            (loss, terms) = (loss + value, terms + n);
+            b.grad.data.extend_from_slice(&b.grad_parallel.data);
+        }
         self.learner.backward(&self.bags, &mut b.grad);
         (loss, terms)
     }
