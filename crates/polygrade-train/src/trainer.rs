@@ -181,7 +181,9 @@ impl<'a> Trainer<'a> {
         let alignment = match (settings.align, parallel) {
             (None, _) => None,
             (Some(align), Some(parallel)) => Some(Alignment::new(align, parallel)?),
-            (Some(_), None) => return Err(Error::Usage("alignment needs parallel texts, and none are given".into())),
+            (Some(_), None) => {
+                return Err(Error::Usage("alignment needs parallel texts, and none are given".into()));
+            }
         };
         // A static encoder's step takes one batch.
         let accumulate = match (&encoder, &settings.transformer) {
@@ -191,7 +193,8 @@ impl<'a> Trainer<'a> {
         let batches = match settings.steps {
             Some(steps) => steps * accumulate,
             None => {
-                let own = alignment.as_ref().filter(|a| a.retrieval() == 0.0).map(Alignment::batches_per_pass);
+                let own =
+                    alignment.as_ref().filter(|a| a.retrieval() == 0.0).map(Alignment::batches_per_pass);
                 let per_epoch = own.unwrap_or_else(|| examples.steps_per_epoch(settings.batch));
                 (settings.epochs * per_epoch) as u64
             }

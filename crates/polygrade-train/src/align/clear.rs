@@ -59,7 +59,8 @@ impl Clear {
         if rows == 0 {
             return 0.0;
         }
-        let anchors = Matrix { cols: v.passages.cols, data: v.passages.data[..v.queries.data.len()].to_vec() };
+        let anchors =
+            Matrix { cols: v.passages.cols, data: v.passages.data[..v.queries.data.len()].to_vec() };
         let (mut origin, mut cross) = (Matrix::default(), Matrix::default());
         matmul(&v.queries, &v.passages, Transpose::Right, false, &mut origin);
         matmul(&anchors, &v.targets, Transpose::Right, false, &mut cross);
@@ -85,9 +86,19 @@ impl Clear {
                 gc[j] = (each * scale * (alpha * (b - own) + beta * b * (r[j] - p[j] - kl))) as f32;
             }
         }
-        super::add_products(&mut origin, share, (&v.queries, &v.passages), (&mut grad.queries, &mut grad.passages));
+        super::add_products(
+            &mut origin,
+            share,
+            (&v.queries, &v.passages),
+            (&mut grad.queries, &mut grad.passages),
+        );
         let mut grad_anchors = Matrix::zeros(rows, anchors.cols);
-        super::add_products(&mut cross, share, (&anchors, &v.targets), (&mut grad_anchors, &mut grad.targets));
+        super::add_products(
+            &mut cross,
+            share,
+            (&anchors, &v.targets),
+            (&mut grad_anchors, &mut grad.targets),
+        );
         grad.passages.data.iter_mut().zip(&grad_anchors.data).for_each(|(g, a)| *g += a);
         loss
     }

@@ -56,12 +56,15 @@ impl AlignSettings {
     /// paper's sum of two terms of equal weight, unless `nce`, the second, is given as well.
     pub fn set_weights(&mut self, text: &str) -> Result<()> {
         let fault = |what: String| {
-            Err(Error::Usage(format!("{what}: expected jsd, nce, clear or distil with weights, as in jsd=1,distil=0.5")))
+            Err(Error::Usage(format!(
+                "{what}: expected jsd, nce, clear or distil with weights, as in jsd=1,distil=0.5"
+            )))
         };
         let (mut nce, mut seen) = (None, Vec::new());
         for part in text.split(',').map(str::trim) {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
-            let Some(weight) = weight.trim().parse::<f32>().ok().filter(|w| w.is_finite() && *w >= 0.0) else {
+            let Some(weight) = weight.trim().parse::<f32>().ok().filter(|w| w.is_finite() && *w >= 0.0)
+            else {
                 return fault(format!("{weight:?} is no weight"));
             };
             match name.trim() {
@@ -194,7 +197,9 @@ impl<'a> Alignment<'a> {
         }
         if settings.needs_pairs() {
             if parallel.pairs().is_empty() {
-                return fault("distil needs texts with translations that train knows of, or --parallel texts");
+                return fault(
+                    "distil needs texts with translations that train knows of, or --parallel texts",
+                );
             }
             if !parallel.is_taught() {
                 return fault("distil needs a teacher: --teacher MODEL");
@@ -251,7 +256,8 @@ impl<'a> Alignment<'a> {
         if s.clear.weight > 0.0 && s.clear.negatives > 0 {
             for triple in self.drawn.iter().filter(|t| t.target_query.is_some()) {
                 let mut found = parallel.hard_negatives(triple);
-                let rng = rng.fork(3).fork(number).fork(u64::from(triple.query)).fork(u64::from(triple.target));
+                let rng =
+                    rng.fork(3).fork(number).fork(u64::from(triple.query)).fork(u64::from(triple.target));
                 rng.shuffle(&mut found);
                 self.hard.extend(found.into_iter().take(s.clear.negatives));
             }

@@ -149,7 +149,10 @@ impl<'a> ParallelBuilder<'a> {
         let units = |split: Split| -> FxHashSet<u32> {
             let graded = collection.graded(split);
             let passages = graded.queries().iter().flat_map(|&q| graded.judged(q));
-            passages.filter(|(p, _)| self.group(collection, *p)).map(|(p, _)| graded.passage_unit(p)).collect()
+            passages
+                .filter(|(p, _)| self.group(collection, *p))
+                .map(|(p, _)| graded.passage_unit(p))
+                .collect()
         };
         let mut known = units(Split::Train);
         let judged = known.len();
@@ -188,7 +191,11 @@ impl<'a> ParallelBuilder<'a> {
         problems.into_result()?;
         if read.is_empty() {
             let what = "holds no text";
-            return Err(Error::input(At::file(path), what, "write a text, a tab and its translation on each line"));
+            return Err(Error::input(
+                At::file(path),
+                what,
+                "write a text, a tab and its translation on each line",
+            ));
         }
         for (pivot, target) in read {
             self.own_query(&pivot, &target, u32::MAX);
@@ -273,7 +280,8 @@ impl<'a> ParallelBuilder<'a> {
                     continue;
                 }
                 let number = self.number(TextKind::Query, &query.text);
-                let own = query.group.as_deref().and_then(|g| translations.get(g)).map_or(&[][..], Vec::as_slice);
+                let own =
+                    query.group.as_deref().and_then(|g| translations.get(g)).map_or(&[][..], Vec::as_slice);
                 for &(other, _) in own {
                     let other = self.number(TextKind::Query, &collection.queries[other as usize].text);
                     self.pair(number, other);
