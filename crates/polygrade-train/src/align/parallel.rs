@@ -165,8 +165,11 @@ impl<'a> ParallelBuilder<'a> {
         self.add(collection, &[Split::Train], Some(&known), (scenario, policies));
     }
 
-    /// Adds all of another collection. A passage that is no query's positive is its own query.
+    /// Adds all of another collection, in all of its languages. A passage that is no query's positive is its own query.
     pub fn add_collection(&mut self, collection: &Collection, policies: &LabelPolicies) {
+        let new = collection.langs().into_iter().filter(|l| *l != self.pivot && !self.langs.contains(l));
+        let new: Vec<Lang> = new.collect();
+        self.langs.extend(new);
         let splits = [Split::Train, Split::Dev, Split::Test];
         self.add(collection, &splits, None, (Scenario::Mixture, policies));
     }
@@ -423,4 +426,182 @@ fn in_order(
         out.push(next.unwrap_or(&[]));
     }
     Ok(out)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::labels::Policy;
+    use polygrade_data::{Judgment, Meta, Passage, Query, Scale};
+    use polygrade_encoder::{NewStatic, NewStaticBase, StaticEncoder};
+
+    fn lang(tag: &str) -> Lang {
+        Lang::parse(tag).unwrap()
+    }
+
+    /// Six groups of a passage in English, German and Swahili; queries in English and German. Group 0 is judged in
+    /// train, 1 in dev, 2 in train and in test, 3 nowhere, 4 a negative in train, 5 has a second query.
+    fn collection() -> Collection {
+        let mut passages = Vec::new();
+        let mut queries = Vec::new();
+        for group in 0..6 {
+            for tag in ["en", "de", "sw"] {
+                passages.push(Passage {
+                    id: format!("{tag}{group}"),
+                    title: None,
+                    text: format!("passage {tag} {group}"),
+                    lang: lang(tag),
+                    group: Some(format!("g{group}")),
+                });
+            }
+        }
+        for (group, tags) in [(0, &["en", "de"][..]), (1, &["en", "de"]), (2, &["en", "de"]), (5, &["en"])] {
+            for tag in tags {
+                queries.push(Query {
+                    id: format!("{tag}-q{group}"),
+                    text: format!("query {tag} {group}"),
+                    lang: lang(tag),
+                    group: Some(format!("q{group}")),
+                });
+            }
+        }
+        let judged = |query, passage, grade| Judgment { query, passage, grade };
+        // Queries 0 and 1 are the first's, 2 and 3 the second's, 4 and 5 the third's, 6 the last.
+        let train = vec![
+            judged(0, 0, 2.0),
+            judged(0, 6, 2.0),
+            judged(0, 12, 0.0),
+            judged(6, 15, 2.0),
+            judged(6, 0, 2.0),
+        ];
+        let judgments = [train, vec![judged(2, 3, 2.0)], vec![judged(4, 6, 2.0)]];
+        let meta = Meta {
+            name: "made".into(),
+            licence: "none".into(),
+            source: "a test".into(),
+            grades: Scale::up_to(2.0),
+        };
+        Collection::from_parts(meta, passages, queries, judgments)
+    }
+
+    fn student() -> StaticEncoder {
+        let texts = ["passage query 0 1 2 3 4 5 en de sw"; 4];
+        let settings = NewStatic { vocab_size: 60, dim: 8, ..NewStatic::default() };
+        NewStaticBase::new(&texts, &[0, 1, 2, 3], &settings).unwrap().encoder(1)
+    }
+
+    fn policies() -> LabelPolicies {
+        LabelPolicies::uniform(Policy::Threshold(1.0))
+    }
+
+    /// The texts of triples and pairs, in words.
+    fn words(builder: &ParallelBuilder) -> (Vec<String>, Vec<String>) {
+        let mut text = vec![""; builder.numbers.len()];
+        builder.numbers.iter().for_each(|((_, t), n)| text[*n as usize] = t);
+        let of = |n: u32| text[n as usize].replace("passage ", "").replace("query ", "?");
+        let triple = |t: &Triple| {
+            let target_query = t.target_query.map_or("–".into(), of);
+            format!("{}, {}, {}, {target_query}", of(t.query), of(t.pivot), of(t.target))
+        };
+        let triples = builder.relations.triples.iter().map(triple).collect();
+        let pairs = builder.relations.pairs.iter().map(|[a, b]| format!("{}, {}", of(*a), of(*b))).collect();
+        (triples, pairs)
+    }
+
+    #[test]
+    fn only_groups_judged_in_train_alone_are_used() {
+        let student = student();
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de", "en", "sw"].map(lang));
+        builder.add_train(&collection(), Scenario::Mixture, &policies());
+        let (triples, pairs) = words(&builder);
+        let want = ["?en 0, en 0, de 0, ?de 0", "?en 0, en 0, sw 0, –", "?en 5, en 5, de 5, –"];
+        assert_eq!(triples[..3], want);
+        assert_eq!(triples[3..], ["?en 5, en 5, sw 5, –", "?en 5, en 0, de 0, –", "?en 5, en 0, sw 0, –"]);
+        let queries = ["?en 0, ?de 0"];
+        let passages = ["en 0, de 0", "en 0, sw 0", "en 4, de 4", "en 4, sw 4", "en 5, de 5", "en 5, sw 5"];
+        assert_eq!(pairs, [&queries[..], &passages[..]].concat());
+        assert_eq!(builder.judged_groups, (4, 1));
+
+        let parallel = builder.finish(None).unwrap();
+        let [first, last] = [parallel.triples()[0], parallel.triples()[2]];
+        assert!(parallel.answers(last.query, first.pivot) && !parallel.answers(first.query, last.pivot));
+    }
+
+    #[test]
+    fn languages_are_those_asked_for_and_any_can_be_the_pivot() {
+        let student = student();
+        let mut builder = ParallelBuilder::new(&student, lang("de"), &["de", "en"].map(lang));
+        builder.add_train(&collection(), Scenario::Mixture, &policies());
+        // The German query has the judgments of its translation.
+        assert_eq!(words(&builder).0, ["?de 0, de 0, en 0, ?en 0"]);
+    }
+
+    #[test]
+    fn other_collections_are_used_whole() {
+        let student = student();
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &[]);
+        builder.add_collection(&collection(), &policies());
+        let (triples, pairs) = words(&builder);
+        for want in ["?en 1, en 1, de 1, ?de 1", "?en 2, en 2, sw 2, –", "en 3, en 3, sw 3, sw 3"] {
+            assert!(triples.contains(&want.to_owned()), "{want} {triples:?}");
+        }
+        for want in ["?en 1, ?de 1", "en 2, sw 2", "en 3, de 3"] {
+            assert!(pairs.contains(&want.to_owned()), "{want} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn negatives_come_with_the_queries_of_their_passages() {
+        let mut collection = collection();
+        // A German and an English query for the passage that is a negative of the first query.
+        for tag in ["en", "de"] {
+            let (id, text, group) = (format!("{tag}-q4"), format!("query {tag} 4"), Some("q4".into()));
+            collection.queries.push(Query { id, text, lang: lang(tag), group });
+        }
+        let mut train = collection.judgments(Split::Train).to_vec();
+        train.push(Judgment { query: 7, passage: 12, grade: 2.0 });
+        let Collection { meta, passages, queries, .. } = collection;
+        let collection = Collection::from_parts(meta, passages, queries, [train, vec![], vec![]]);
+        let student = student();
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de", "sw"].map(lang));
+        builder.add_train(&collection, Scenario::Mixture, &policies());
+        let names = words(&builder).0;
+        let place = |name: &str| names.iter().position(|n| n == name).unwrap();
+        let (first, hard) = (place("?en 0, en 0, de 0, ?de 0"), place("?en 4, en 4, de 4, ?de 4"));
+        let parallel = builder.finish(None).unwrap();
+        assert_eq!(parallel.hard_negatives(&parallel.triples()[first]), [parallel.triples()[hard]]);
+        assert!(parallel.hard_negatives(&parallel.triples()[hard]).is_empty());
+    }
+
+    #[test]
+    fn files_have_a_translation_a_line() {
+        let student = student();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pairs.tsv");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let mut builder = ParallelBuilder::new(&student, lang("en"), &[]);
+            builder.add_file(&path).map(|()| words(&builder))
+        };
+        let (triples, pairs) = read("en 1\tsw 1\r\n\nen 2\tsw 2\nen 1\tsw 1\n").unwrap();
+        assert_eq!(triples, ["en 1, en 1, sw 1, sw 1", "en 2, en 2, sw 2, sw 2"]);
+        assert_eq!(pairs, ["en 1, sw 1", "en 2, sw 2"]);
+        for (bad, at) in [("a\tb\nno tab\n", ":2"), ("a\tb\tc\n", ":1"), ("a\t \n", ":1"), ("", "pairs.tsv")]
+        {
+            let error = read(bad).unwrap_err();
+            assert!(error.exit_code() == 1 && error.to_string().contains(at), "{error}");
+        }
+    }
+
+    #[test]
+    fn teachers_of_another_width_are_refused() {
+        let student = student();
+        let settings = NewStatic { vocab_size: 60, dim: 6, ..NewStatic::default() };
+        let teacher = NewStaticBase::new(&["one two three"; 3], &[0, 1, 2], &settings).unwrap().encoder(1);
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de"].map(lang));
+        builder.add_train(&collection(), Scenario::Mixture, &policies());
+        let error = builder.finish(Some(&teacher)).err().unwrap();
+        assert!(error.exit_code() == 2 && error.to_string().contains("--projection 6"), "{error}");
+    }
 }

@@ -9,7 +9,9 @@ use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
-use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
+use polygrade_train::{
+    Examples, LabelPolicies, Parallel, Policy, Scenario, Settings, TokenizedCollection, Trainer,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,7 +19,8 @@ use std::time::Instant;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     polygrade train collections/mini --tau 2 --out model\n  \
-    polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw")]
+    polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw\n  \
+    polygrade train collections/mini --tau 2 --align jsd=1 --out aligned")]
 pub(crate) struct Args {
     /// The collection
     collection: PathBuf,
@@ -91,8 +94,13 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     let base = args.new.base(&args.encoder, &collection)?;
     let settings = args.training.settings(&base.encoder(args.training.seed))?;
     let mut done = Vec::new();
-    let texts = TokenizedCollection::new(&collection, &*base.encoder(settings.seed))?;
-    let job = Job { args: &args, collection: &collection, base, texts, scenario, policies, settings };
+    let encoder = base.encoder(settings.seed);
+    let texts = TokenizedCollection::new(&collection, &*encoder)?;
+    let align = &args.training.align;
+    let parallel = align.parallel(&collection, &langs, (scenario, &policies), &*encoder, ui)?;
+    drop(encoder);
+    let job =
+        Job { args: &args, collection: &collection, base, texts, parallel, scenario, policies, settings };
     if several {
         for lang in langs {
             let out = args.out.join(lang.as_str());
@@ -130,6 +138,7 @@ struct Job<'a> {
     collection: &'a Collection,
     base: Base,
     texts: TokenizedCollection,
+    parallel: Option<Parallel>,
     scenario: Scenario,
     policies: LabelPolicies,
     settings: Settings,
@@ -139,12 +148,12 @@ impl Job<'_> {
     /// Trains one model. As one of `several`, a language without a training query is passed over, and so is a
     /// model that this very run has made before.
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
-        let Job { args, collection, base, texts, scenario, policies, settings } = self;
+        let Job { args, collection, base, texts, parallel, scenario, policies, settings } = self;
         let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
         let examples = Examples::new(collection, &graded, scenario, langs, policies);
-        if examples.is_empty() {
+        if examples.is_empty() && settings.align.is_none_or(|a| a.retrieval > 0.0) {
             if several {
                 let lang = langs.first().map_or("", Lang::as_str);
                 ui.note(&format!("{lang}: no training query has a positive under this policy; passed over"));
@@ -154,8 +163,14 @@ impl Job<'_> {
                 "no training query has a positive under this policy; see: polygrade profile, or lower --tau";
             return Err(Error::Usage(what.into()));
         }
-        let mut trainer =
-            Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true)?;
+        let mut trainer = Trainer::with_parallel(
+            base.encoder(settings.seed),
+            &examples,
+            texts,
+            settings.clone(),
+            parallel.as_ref(),
+            true,
+        )?;
         let identity = format!("{}, {:?}", trainer.identity(), args.selection);
         if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
             ui.note(&format!("{} is there already", out.display()));

@@ -1,5 +1,9 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
+mod align;
+
+pub(crate) use align::Align;
+
 use polygrade_data::{Error, Result};
 use polygrade_encoder::{Encoder, LoraSettings, TransformerTraining};
 use polygrade_nn::optim::Decay;
@@ -44,6 +48,8 @@ pub(crate) struct Training {
     pub(crate) seed: u64,
     #[command(flatten)]
     transformer: Transformer,
+    #[command(flatten)]
+    pub(crate) align: Align,
 }
 
 /// What counts for transformers alone.
@@ -108,6 +114,7 @@ impl Training {
                 _ => Decay::Linear,
             },
             seed: self.seed,
+            align: self.align.settings()?,
             ..default
         };
         s.per_query.positives = self.positives;
