@@ -3,12 +3,13 @@
 //! Everything random is a function of the seed and the step, so a run gives the same bits at any number of
 //! threads, and a resumed run those of the uninterrupted one.
 
+use crate::align::{AlignSettings, Alignment, Parallel};
 use crate::batches::{Batching, Draw};
 use crate::evaluate::TokenizedCollection;
 use crate::examples::{Batch, Examples, HardNegatives, PerQuery};
 use crate::guide::Guide;
 use crate::loss::mask::{Mask, MaskSettings};
-use crate::loss::{Loss, LossSettings, Objective, Targets, Value};
+use crate::loss::{Loss, LossSettings, Objective, Targets};
 use polygrade_data::{At, Error, Result};
 use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
 use polygrade_nn::Matrix;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub transformer: Option<TransformerTraining>,
     /// Trains adapters only; for transformers.
     pub lora: Option<LoraSettings>,
+    /// Losses that bring translations together, with parallel texts.
+    pub align: Option<AlignSettings>,
 }
 
 /// InfoNCE's temperature for static encoders and for transformers.
@@ -86,6 +89,7 @@ impl Default for Settings {
             seed: 1,
             transformer: None,
             lora: None,
+            align: None,
         }
     }
 }
@@ -124,9 +128,9 @@ impl Settings {
 pub struct StepReport {
     /// The step, from 1.
     pub step: u64,
-    /// The loss before it, a mean over pairs.
+    /// The loss before it, a mean over pairs; with alignment the weighted sum of all losses.
     pub loss: f64,
-    /// Pairs of query and positive in it.
+    /// Pairs of query and positive in it, and texts that alignment was computed on.
     pub pairs: usize,
     /// Negatives that the mask dropped.
     pub masked: usize,
@@ -163,6 +167,7 @@ pub struct Trainer<'a> {
     batches: u64,
     objective: Objective,
     mask: Mask,
+    alignment: Option<Alignment<'a>>,
     buffers: Buffers,
     /// What a checkpoint must agree on: settings, examples, texts and the encoder that training started from.
     identity: String,
@@ -177,6 +182,9 @@ struct Buffers {
     passages: Matrix,
     grad_queries: Matrix,
     grad_passages: Matrix,
+    /// Texts of alignment.
+    parallel: Matrix,
+    grad_parallel: Matrix,
     grad: Matrix,
     temperatures: Vec<f32>,
     teacher: Vec<f32>,
@@ -185,12 +193,31 @@ struct Buffers {
 impl<'a> Trainer<'a> {
     /// Starts training `encoder` on `examples`; settings that do not fit the encoder are refused. With `threads`, rayon's threads share each step.
     pub fn new(
-        mut encoder: Encoder,
+        encoder: Encoder,
         examples: &'a Examples,
         texts: &'a TokenizedCollection,
         settings: Settings,
         threads: bool,
     ) -> Result<Self> {
+        Self::with_parallel(encoder, examples, texts, settings, None, threads)
+    }
+
+    /// [`Trainer::new`] with the parallel texts that [`Settings::align`] needs.
+    pub fn with_parallel(
+        mut encoder: Encoder,
+        examples: &'a Examples,
+        texts: &'a TokenizedCollection,
+        settings: Settings,
+        parallel: Option<&'a Parallel>,
+        threads: bool,
+    ) -> Result<Self> {
+        let alignment = match (settings.align, parallel) {
+            (None, _) => None,
+            (Some(align), Some(parallel)) => Some(Alignment::new(align, parallel)?),
+            (Some(_), None) => {
+                return Err(Error::Usage("alignment needs parallel texts, and none are given".into()));
+            }
+        };
         // A static encoder's step takes one batch.
         let accumulate = match (&encoder, &settings.transformer) {
             (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
@@ -198,7 +225,12 @@ impl<'a> Trainer<'a> {
         };
         let batches = match settings.steps {
             Some(steps) => steps * accumulate,
-            None => (settings.epochs * examples.steps_per_epoch(settings.batch)) as u64,
+            None => {
+                let own =
+                    alignment.as_ref().filter(|a| a.retrieval() == 0.0).map(Alignment::batches_per_pass);
+                let per_epoch = own.unwrap_or_else(|| examples.steps_per_epoch(settings.batch));
+                (settings.epochs * per_epoch) as u64
+            }
         };
         let total = batches.div_ceil(accumulate);
         let warmup = (total as f32 * settings.warmup) as u64;
@@ -215,6 +247,9 @@ impl<'a> Trainer<'a> {
             bags.tokens.iter().for_each(|n| hash.update(&n.to_le_bytes()));
         }
         hash.update(&encoder.fingerprint().to_le_bytes());
+        if let (Some(_), Some(parallel)) = (&alignment, parallel) {
+            hash.update(&parallel.fingerprint().to_le_bytes());
+        }
         let transformer =
             TransformerTraining { seed: settings.seed, ..settings.transformer.clone().unwrap_or_default() };
         let identity = format!(
@@ -226,6 +261,7 @@ impl<'a> Trainer<'a> {
             identity,
             objective: Objective::new(&settings.loss, examples.max_grade(), encoder.dim(), threads)?,
             mask: Mask::new(&settings.negatives, threads),
+            alignment,
             learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
             examples,
             texts,
@@ -289,7 +325,8 @@ impl<'a> Trainer<'a> {
 
     /// One step; `None` when training is over, or when there is nothing to train on.
     pub fn next_step(&mut self) -> Option<StepReport> {
-        if self.step >= self.schedule.total || self.examples.is_empty() {
+        let idle = self.examples.is_empty() && self.alignment.is_none();
+        if self.step >= self.schedule.total || idle {
             return None;
         }
         self.step += 1;
@@ -319,7 +356,8 @@ impl<'a> Trainer<'a> {
     /// pairs.
     fn add_batch(&mut self, number: u64, parts: u64) -> (f64, usize) {
         let rng = CounterRng::new(self.settings.seed);
-        let draw = self.next_draw(number, &rng);
+        let weight = self.alignment.as_ref().map_or(1.0, Alignment::retrieval);
+        let draw = if weight > 0.0 { self.next_draw(number, &rng) } else { Draw::default() };
         self.examples.batch(&draw, self.settings.per_query, &rng.fork(2).fork(number), &mut self.batch);
         self.bags.clear();
         for &q in &self.batch.queries {
@@ -329,34 +367,50 @@ impl<'a> Trainer<'a> {
             self.bags.push(self.texts.passages.get(p as usize));
         }
         self.mask.clear();
-        if self.batch.queries.is_empty() {
+        if let Some(alignment) = &mut self.alignment {
+            alignment.draw(number, &rng.fork(3)).for_each(|tokens| self.bags.push(tokens));
+        }
+        if self.bags.is_empty() {
             return (0.0, 0);
         }
         self.tokens += self.bags.tokens.len() as u64;
         let b = &mut self.buffers;
         let vectors = self.learner.forward(&self.bags, number + 1);
-        let (cols, split) = (vectors.cols, self.batch.queries.len() * vectors.cols);
-        copy(&vectors.data[..split], cols, &mut b.queries);
-        copy(&vectors.data[split..], cols, &mut b.passages);
-        b.temperatures.clear();
-        let langs = self.examples.langs();
-        b.temperatures.extend(self.batch.langs.iter().map(|l| self.settings.loss.temperature_of(&langs[*l])));
-        self.examples.teacher_scores(&self.batch, &mut b.teacher);
-        let (roles, grades) = self.mask.apply(&self.batch, &b.queries, &b.passages);
-        let targets = Targets {
-            roles,
-            grades,
-            policies: &self.batch.policies,
-            temperatures: &b.temperatures,
-            teacher: &b.teacher,
-        };
-        let grads = (&mut b.grad_queries, &mut b.grad_passages);
+        let (cols, queries) = (vectors.cols, self.batch.queries.len() * vectors.cols);
+        let retrieval = queries + self.batch.passages.len() * cols;
+        copy(&vectors.data[..queries], cols, &mut b.queries);
+        copy(&vectors.data[queries..retrieval], cols, &mut b.passages);
+        copy(&vectors.data[retrieval..], cols, &mut b.parallel);
         let share = 1.0 / parts as f32;
-        let Value { loss, terms } = self.objective.value(&b.queries, &b.passages, &targets, share, grads);
+        let (mut loss, mut terms) = (0.0, 0);
         b.grad.cols = cols;
         b.grad.data.clear();
-        b.grad.data.extend_from_slice(&b.grad_queries.data);
-        b.grad.data.extend_from_slice(&b.grad_passages.data);
+        if queries > 0 {
+            b.temperatures.clear();
+            let langs = self.examples.langs();
+            let of = |l: &usize| self.settings.loss.temperature_of(&langs[*l]);
+            b.temperatures.extend(self.batch.langs.iter().map(of));
+            self.examples.teacher_scores(&self.batch, &mut b.teacher);
+            let (roles, grades) = self.mask.apply(&self.batch, &b.queries, &b.passages);
+            let targets = Targets {
+                roles,
+                grades,
+                policies: &self.batch.policies,
+                temperatures: &b.temperatures,
+                teacher: &b.teacher,
+            };
+            let grads = (&mut b.grad_queries, &mut b.grad_passages);
+            let value = self.objective.value(&b.queries, &b.passages, &targets, share * weight, grads);
+            (loss, terms) = (value.loss * f64::from(weight), value.terms);
+            b.grad.data.extend_from_slice(&b.grad_queries.data);
+            b.grad.data.extend_from_slice(&b.grad_passages.data);
+        }
+        if let Some(alignment) = &mut self.alignment {
+            b.grad_parallel.reset(b.parallel.rows(), cols);
+            let (value, n) = alignment.value(&b.parallel, share, &mut b.grad_parallel);
+            (loss, terms) = (loss + value, terms + n);
+            b.grad.data.extend_from_slice(&b.grad_parallel.data);
+        }
         self.learner.backward(&self.bags, &mut b.grad);
         (loss, terms)
     }

@@ -93,6 +93,16 @@ pub(crate) fn info_nce(
     Value { loss: loss / terms as f64, terms }
 }
 
+/// The loss where roles are all there is: its mean over positives, their number, and ∂L/∂s in `grad`.
+pub(crate) fn of_roles(scores: &Matrix, roles: &[Role], temperature: f32, grad: &mut Matrix) -> (f64, usize) {
+    grad.reset(scores.rows(), scores.cols);
+    let terms = roles.iter().filter(|r| **r == Role::Positive).count();
+    let share = (1.0 / temperature, 1.0 / terms.max(1) as f32);
+    let row = |i: usize| (scores.row(i), &roles[i * scores.cols..(i + 1) * scores.cols]);
+    let loss: f64 = (0..scores.rows()).map(|i| add_row(row(i), None, share, grad.row_mut(i))).sum();
+    (loss / terms.max(1) as f64, terms)
+}
+
 /// Adds a query's terms, the positives' in their order times `weights`; gives their sum, and `share` of their gradient
 /// to `out`. `scale` is 1/T.
 fn add_row(

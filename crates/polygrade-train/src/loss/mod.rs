@@ -5,7 +5,7 @@
 
 mod aims;
 mod cosent;
-mod info_nce;
+pub(crate) mod info_nce;
 mod listwise;
 pub mod mask;
 mod math;

@@ -10,7 +10,7 @@ use polygrade_calibrate::plan::{Equal, RaceSettings, Search};
 use polygrade_calibrate::planted::Spec;
 use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, report, self_test};
 use polygrade_data::{Collection, Error, Lang, Result, Split, io};
-use polygrade_train::Scenario;
+use polygrade_train::{Loss, Scenario};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -176,6 +176,14 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
     let first = args.training.seed;
     let mut settings = args.training.settings(&base.encoder(first))?;
     settings.negatives = args.training.negative_settings.load(collection, &langs)?;
+    if settings.align.is_some() {
+        return Err(Error::Usage("--align is for train; calibrate compares labels and losses".into()));
+    }
+    if settings.loss.name != Loss::InfoNce {
+        return Err(Error::Usage(
+            "--loss is for train; calibrate compares the losses that --grid names".into(),
+        ));
+    }
     let teacher = args.training.loss.teacher(collection)?;
     let own = &args.search;
     let search = match own.search.as_str() {

@@ -11,7 +11,8 @@ use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::examples::Added;
 use polygrade_train::{
-    Examples, LabelPolicies, Policy, Scenario, Settings, TeacherScores, TokenizedCollection, Trainer,
+    Examples, LabelPolicies, Parallel, Policy, Scenario, Settings, TeacherScores, TokenizedCollection,
+    Trainer,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use std::time::Instant;
 #[command(after_help = "Examples:\n  \
     polygrade train collections/mini --tau 2 --out model\n  \
     polygrade train collections/mini --loss bixse --out graded\n  \
-    polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw")]
+    polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw\n  \
+    polygrade train collections/mini --tau 2 --align jsd=1 --out aligned")]
 pub(crate) struct Args {
     /// The collection
     collection: PathBuf,
@@ -99,10 +101,23 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     let mut settings = args.training.settings(&base.encoder(args.training.seed))?;
     settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
     let mut done = Vec::new();
-    let texts = TokenizedCollection::new(&collection, &*base.encoder(settings.seed))?;
+    let encoder = base.encoder(settings.seed);
+    let texts = TokenizedCollection::new(&collection, &*encoder)?;
+    let align = &args.training.align;
+    let parallel = align.parallel(&collection, &langs, (scenario, &policies), &*encoder, ui)?;
+    drop(encoder);
     let teacher = args.training.loss.teacher(&collection)?;
-    let job =
-        Job { args: &args, collection: &collection, base, texts, scenario, policies, settings, teacher };
+    let job = Job {
+        args: &args,
+        collection: &collection,
+        base,
+        texts,
+        parallel,
+        scenario,
+        policies,
+        settings,
+        teacher,
+    };
     if several {
         for lang in langs {
             let out = args.out.join(lang.as_str());
@@ -142,6 +157,7 @@ struct Job<'a> {
     collection: &'a Collection,
     base: Base,
     texts: TokenizedCollection,
+    parallel: Option<Parallel>,
     scenario: Scenario,
     policies: LabelPolicies,
     settings: Settings,
@@ -152,7 +168,7 @@ impl Job<'_> {
     /// Trains one model. As one of `several`, a language without a training query is passed over, and so is a
     /// model that this very run has made before.
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
-        let Job { args, collection, base, texts, scenario, policies, settings, teacher } = self;
+        let Job { args, collection, base, texts, parallel, scenario, policies, settings, teacher } = self;
         let scenario = *scenario;
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
@@ -165,7 +181,7 @@ impl Job<'_> {
                 ui.note(&format!("{without} of {pairs} pairs have no teacher's score and are left out"));
             }
         }
-        if examples.is_empty() {
+        if examples.is_empty() && settings.align.is_none_or(|a| a.retrieval > 0.0) {
             if several {
                 let lang = langs.first().map_or("", Lang::as_str);
                 ui.note(&format!("{lang}: no training query has a positive under this policy; passed over"));
@@ -183,8 +199,14 @@ impl Job<'_> {
                 a.pairs, a.refused, a.judged, a.unused
             ));
         }
-        let mut trainer =
-            Trainer::new(base.encoder(settings.seed), &examples, texts, settings.clone(), true)?;
+        let mut trainer = Trainer::with_parallel(
+            base.encoder(settings.seed),
+            &examples,
+            texts,
+            settings.clone(),
+            parallel.as_ref(),
+            true,
+        )?;
         let identity = format!("{}, {:?}", trainer.identity(), args.selection);
         if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
             ui.note(&format!("{} is there already", out.display()));

@@ -1,9 +1,11 @@
 //! Settings of training, as `train` and `calibrate` take them.
 
+mod align;
 mod batches;
 mod loss;
 mod negatives;
 
+pub(crate) use align::Align;
 use batches::Batches;
 use loss::LossArgs;
 pub(crate) use negatives::reference;
@@ -54,6 +56,8 @@ pub(crate) struct Training {
     pub(crate) negative_settings: negatives::Negatives,
     #[command(flatten)]
     transformer: Transformer,
+    #[command(flatten)]
+    pub(crate) align: Align,
 }
 
 /// What counts for transformers alone.
@@ -124,6 +128,7 @@ impl Training {
             },
             seed: self.seed,
             batches: self.batches.settings()?,
+            align: self.align.settings()?,
             ..default
         };
         s.per_query.positives = self.positives;
