@@ -310,13 +310,17 @@ fn search(plan: &Plan, results: &Results) -> SearchReport {
         Search::Grid => ("grid", vec![1.0], None),
         Search::Race(race) => ("race", race.rungs.clone(), Some(race.budget)),
     };
-    let grid: u64 = results
-        .records
-        .arms
-        .values()
-        .filter(|_| results.races.is_empty())
-        .filter_map(|a| a.last().map(|r| r.tokens))
-        .sum();
+    // The grid's own arms: not those of a study, nor of models with several thresholds.
+    let own = |scenario: &Scenario| {
+        let all = At::new(*scenario, None);
+        plan.grid
+            .iter()
+            .map(move |m| results.records.models_of(all, *m))
+            .flatten()
+            .map(|m| m.tokens)
+            .sum::<u64>()
+    };
+    let grid: u64 = plan.scenarios.iter().map(own).sum();
     let sum = |of: fn(&Race) -> u64| results.races.iter().map(of).sum::<u64>();
     SearchReport {
         kind,

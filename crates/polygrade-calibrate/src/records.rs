@@ -57,6 +57,8 @@ pub struct Model {
     pub dev: f64,
     /// Steps done.
     pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
     /// Seconds to train and measure.
     pub seconds: f64,
 }
@@ -134,13 +136,14 @@ impl<'a> Records<'a> {
         let labels = ArmLabels::Method(method);
         let models = self.models(cell, &labels);
         let of = |seed: u64| {
-            let mut out = Model { seed, dev: 0.0, steps: 0, seconds: 0.0 };
+            let mut out = Model { seed, dev: 0.0, steps: 0, tokens: 0, seconds: 0.0 };
             let mut measured = Vec::new();
             for model in &models {
                 for fold in self.plan.fold_list() {
                     let result = self.result(cell.scenario, model.as_ref(), &labels, seed, fold)?;
                     let last = result.last()?;
                     out.steps += last.step;
+                    out.tokens += last.tokens;
                     out.seconds += result.rungs.iter().map(|r| r.seconds).sum::<f64>();
                     measured.extend_from_slice(&last.dev);
                 }

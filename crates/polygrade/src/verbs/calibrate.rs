@@ -10,8 +10,8 @@ use polygrade_calibrate::plan::{Equal, RaceSettings, Search};
 use polygrade_calibrate::planted::Spec;
 use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, report, self_test};
 use polygrade_data::{Collection, Error, Lang, Result, Split, io};
-use polygrade_train::{Loss, Scenario};
-use std::path::PathBuf;
+use polygrade_train::{LabelPolicies, Loss, Policy, Scenario, Settings};
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[derive(clap::Args)]
@@ -92,7 +92,6 @@ struct SearchArgs {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
-    let started = Instant::now();
     if let Some(seeds) = args.self_test {
         return self_test(seeds, ui);
     }
@@ -102,7 +101,17 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let collection = Collection::load(folder)?;
     let base = args.new.base(&args.encoder, &collection)?;
     let plan = plan(&args, &collection, &base)?;
-    plan.check(&collection)?;
+    let found = search(&collection, &plan, &base, out, ui)?;
+    ui.result(&found, |c| {
+        let (labels, report) = (out.join("calibrated.toml"), out.join("report.html"));
+        format!("{}labels: {}\nreport: {}", text(c), labels.display(), report.display())
+    })
+}
+
+/// Runs the plan and writes its three files to `out`.
+fn search(collection: &Collection, plan: &Plan, base: &Base, out: &Path, ui: &Ui) -> Result<Calibration> {
+    let started = Instant::now();
+    plan.check(collection)?;
     ui.note(&format!(
         "{}: {} languages, {} methods, {} seeds, {} scenarios",
         collection.meta.name,
@@ -116,25 +125,53 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let bar = Bar(ui.progress("models", 0));
     let encoder = |seed| base.encoder(seed);
-    let results = polygrade_calibrate::run(&collection, &plan, &encoder, out, &bar)?;
+    let results = polygrade_calibrate::run(collection, plan, &encoder, out, &bar)?;
     bar.0.finish_and_clear();
     if results.resumed > 0 {
         ui.note(&format!("{} measurements were there from an earlier run", results.resumed));
     }
-    let made = made(&plan, started.elapsed().as_secs_f64());
-    let found = Calibration::new(&collection, &plan, &results, made)?;
-
+    let made = made(plan, started.elapsed().as_secs_f64());
+    let found = Calibration::new(collection, plan, &results, made)?;
     let head = format!(
         "Label policies that polygrade {} calibrated on {}.\nUse: polygrade train COLLECTION --labels THIS --scenario …",
         found.made.version, found.collection
     );
-    let report = out.join("report.html");
     io::write(&out.join("calibration.json"), found.to_json()?.as_bytes())?;
     io::write(&out.join("calibrated.toml"), found.policies().to_toml(&head)?.as_bytes())?;
-    io::write(&report, report::html(&found).as_bytes())?;
-    ui.result(&found, |c| {
-        format!("{}labels: {}\nreport: {}", text(c), out.join("calibrated.toml").display(), report.display())
-    })
+    io::write(&out.join("report.html"), report::html(&found).as_bytes())?;
+    Ok(found)
+}
+
+/// The labels that a race over all thresholds gives for one scenario, for `train --labels auto`. The race is kept in
+/// `out`, as `calibrate` keeps it.
+pub(super) fn auto(
+    collection: &Collection,
+    (base, encoder): (&Base, String),
+    (scenario, langs): (Scenario, &[Lang]),
+    settings: Settings,
+    out: &Path,
+    ui: &Ui,
+) -> Result<LabelPolicies> {
+    let grid = Plan::default_grid(collection, langs);
+    let first = settings.seed;
+    let plan = Plan {
+        scenarios: vec![scenario],
+        langs: langs.to_vec(),
+        default: grid.first().copied().unwrap_or(Method::Policy(Policy::Threshold(1.0))),
+        seeds: (first..first.saturating_add(3)).collect(),
+        search: Search::Race(RaceSettings::for_methods(grid.len())),
+        grid,
+        settings,
+        level: 0.95,
+        encoder,
+        equal: Equal::Steps,
+        folds: folds(collection, langs),
+        studies: Vec::new(),
+        teacher: None,
+    };
+    let found = search(collection, &plan, base, out, ui)?;
+    ui.note(&text(&found));
+    Ok(found.policies())
 }
 
 fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
@@ -210,10 +247,7 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
         settings,
         teacher,
         level: 0.95,
-        encoder: match args.encoder.as_str() {
-            "static" => format!("new static encoder, {}", args.new.describe()),
-            dir => format!("{dir}, weights {:016x}", base.encoder(0).fingerprint()),
-        },
+        encoder: describe(&args.encoder, &args.new, base),
         search,
         equal: if own.equal == "pairs" { Equal::Pairs } else { Equal::Steps },
         folds,
@@ -263,6 +297,14 @@ fn self_test(seeds: u64, ui: &Ui) -> Result<()> {
         )
     })?;
     if found.passed { Ok(()) } else { Err(Error::Internal("the race does not keep its promises".into())) }
+}
+
+/// What training starts from, in words.
+pub(super) fn describe(encoder: &str, new: &NewEncoder, base: &Base) -> String {
+    match encoder {
+        "static" => format!("new static encoder, {}", new.describe()),
+        dir => format!("{dir}, weights {:016x}", base.encoder(0).fingerprint()),
+    }
 }
 
 /// Folds where a language has too few dev queries to tell anything.

@@ -11,7 +11,7 @@ use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::examples::Added;
 use polygrade_train::{
-    Examples, LabelPolicies, Parallel, Policy, Scenario, Settings, TeacherScores, TokenizedCollection,
+    Examples, LabelPolicies, Loss, Parallel, Policy, Scenario, Settings, TeacherScores, TokenizedCollection,
     Trainer,
 };
 use serde::Serialize;
@@ -38,7 +38,8 @@ pub(crate) struct Args {
     /// grades: graded]
     #[arg(long, value_name = "N", conflicts_with = "labels", allow_hyphen_values = true)]
     tau: Option<String>,
-    /// Label policies in a file, such as a calibrated.toml
+    /// Label policies in a file, such as a calibrated.toml; or `auto`: race the thresholds first, and leave the race in
+    /// OUT.calibration
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Languages, separated by commas; all unless given
@@ -82,8 +83,9 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     args.out = args.out.components().collect();
     let scenario = scenario(&args.scenario)?;
     let policies = match (&args.tau, &args.labels) {
-        (None, None) if args.training.loss.loss.is_graded() => LabelPolicies::uniform(Policy::Graded),
-        (tau, labels) => policies(tau.as_deref(), labels.as_deref())?,
+        (None, None) if args.training.loss.loss.is_graded() => Some(LabelPolicies::uniform(Policy::Graded)),
+        (None, Some(file)) if file.as_os_str() == "auto" => None,
+        (tau, labels) => Some(policies(tau.as_deref(), labels.as_deref())?),
     };
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
@@ -100,6 +102,10 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     let base = args.new.base(&args.encoder, &collection)?;
     let mut settings = args.training.settings(&base.encoder(args.training.seed))?;
     settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
+    let policies = match policies {
+        Some(policies) => policies,
+        None => auto(&args, &collection, &base, (scenario, &langs), &settings, ui)?,
+    };
     let mut done = Vec::new();
     let encoder = base.encoder(settings.seed);
     let texts = TokenizedCollection::new(&collection, &*encoder)?;
@@ -141,6 +147,26 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     })
 }
 
+/// The labels of a race, which is kept beside the model.
+fn auto(
+    args: &Args,
+    collection: &Collection,
+    base: &Base,
+    (scenario, langs): (Scenario, &[Lang]),
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<LabelPolicies> {
+    if settings.align.is_some() || settings.loss.name != Loss::InfoNce {
+        let what = "--labels auto races thresholds under InfoNCE alone; calibrate first, then give its calibrated.toml";
+        return Err(Error::Usage(what.into()));
+    }
+    let mut out = args.out.as_os_str().to_owned();
+    out.push(".calibration");
+    let encoder = super::calibrate::describe(&args.encoder, &args.new, base);
+    let at = (scenario, langs);
+    super::calibrate::auto(collection, (base, encoder), at, settings.clone(), Path::new(&out), ui)
+}
+
 fn check_free(out: &Path) -> Result<()> {
     if out.exists() && out.read_dir().map_err(|e| Error::io(out, e))?.next().is_some() {
         return Err(Error::Usage(format!("{} exists and is not empty; choose another --out", out.display())));
@@ -170,6 +196,11 @@ impl Job<'_> {
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
         let Job { args, collection, base, texts, parallel, scenario, policies, settings, teacher } = self;
         let scenario = *scenario;
+        let asked = settings.loss.name == Loss::InfoNce;
+        let settings = &match policies.loss_of(scenario, Some(langs).and_then(only)).filter(|_| asked) {
+            Some(loss) => settings.with_loss(loss),
+            None => settings.clone(),
+        };
         let started = Instant::now();
         let graded = collection.graded(Split::Train);
         let mut examples =
@@ -308,6 +339,11 @@ impl Job<'_> {
             seconds: started.elapsed().as_secs_f64(),
         }))
     }
+}
+
+/// The language, where there is one.
+fn only(langs: &[Lang]) -> Option<&Lang> {
+    if let [lang] = langs { Some(lang) } else { None }
 }
 
 /// Mean nDCG@10 on dev: own language, or every other language for the cross-lingual scenario.
