@@ -199,7 +199,7 @@ fn random(seed: u64, dim: usize) -> Batch {
 #[test]
 fn gradients_equal_finite_differences() {
     for loss in Loss::ALL {
-        // A loss in f32 is a coarse function: few dimensions and a long step, twice the error of which is held.
+        // Scores in f32 are coarse, InfoNCE in f32 too: long steps, but short enough that no two ranks change places.
         let s = LossSettings { bias: -2.0, ..settings(loss) };
         let batch = random(7, 4);
         let (_, gq, gp) = batch.value(&mut objective(&s, 4));
@@ -211,8 +211,7 @@ fn gradients_equal_finite_differences() {
                     of(&mut batch).data[at] += by;
                     batch.value(&mut objective(&s, 4)).0.loss
                 };
-                // Five points, so that the step may be long.
-                let h = 2e-3f32;
+                let h = if loss == Loss::InfoNce { 2e-3f32 } else { 5e-4 };
                 let slope = (8.0 * (moved(h) - moved(-h)) - (moved(2.0 * h) - moved(-2.0 * h)))
                     / (12.0 * f64::from(h));
                 let fault = (f64::from(grad.data[at]) - slope).abs();
@@ -275,7 +274,7 @@ fn extremes_stay_finite() {
             let mut objective = objective(&settings(loss), batch.passages.cols.max(1));
             for step in 1..4 {
                 let (value, gq, gp) = batch.value(&mut objective);
-                assert!(value.loss.is_finite() && value.loss >= -1e-9, "{loss:?}, {what}: {value:?}");
+                assert!(value.loss.is_finite() && value.loss >= -1e-6, "{loss:?}, {what}: {value:?}");
                 let finite = gq.data.iter().chain(&gp.data).all(|g| g.is_finite());
                 assert!(finite && gp.data.len() == batch.passages.data.len(), "{loss:?}, {what}");
                 objective.step(&AdamW::default(), 1.0, step);

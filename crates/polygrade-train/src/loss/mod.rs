@@ -235,6 +235,11 @@ impl Objective {
         share: f32,
         (grad_queries, grad_passages): (&mut Matrix, &mut Matrix),
     ) -> Value {
+        if targets.roles.is_empty() {
+            grad_queries.reset(queries.rows(), queries.cols);
+            grad_passages.reset(passages.rows(), passages.cols);
+            return Value::default();
+        }
         if self.matryoshka.is_empty() {
             return self.whole(queries, passages, targets, share, (grad_queries, grad_passages));
         }
