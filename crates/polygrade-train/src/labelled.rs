@@ -3,7 +3,7 @@
 
 use crate::examples::Scenario;
 use crate::labels::{Label, LabelPolicies, Policy};
-use polygrade_data::{Collection, Graded, Index, Lang, mean};
+use polygrade_data::{Collection, Graded, Index, Lang, Origin, mean};
 use polygrade_nn::rng::CounterRng;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -85,21 +85,47 @@ impl<'a> Labelled<'a> {
         })
     }
 
-    /// The label by single judgments, where the collection has them and the grade is theirs, not one that was put in
-    /// their place.
-    fn voted(&self, query: Index, passage: Index, grade: f32, query_lang: usize) -> Option<Label> {
-        let (q, p) = self.graded.given_to(query, passage)?;
-        let votes = || self.collection.votes_of(q, p);
-        votes().next()?;
-        if mean(votes().map(|(grade, _)| grade)).to_bits() != grade.to_bits() {
-            return None;
-        }
-        let (query_lang, passage_lang) =
-            (&self.langs[query_lang], &self.collection.passages[passage as usize].lang);
-        let label = |(grade, origin)| {
-            self.policies.of_judgment(self.scenario, query_lang, passage_lang, origin).label(grade)
+    /// The single judgments behind a grade, each with the label of its own policy: nothing where the collection names
+    /// no annotators or sources, or where the grade is one that was put in place of theirs.
+    pub fn votes(
+        &self,
+        query: Index,
+        query_lang: usize,
+        passage: Index,
+        grade: f32,
+    ) -> impl Iterator<Item = (f32, Origin<'_>, Label)> {
+        let of = move |(q, p)| self.collection.votes_of(q, p);
+        let given_to = self.graded.given_to(query, passage);
+        let theirs = |pair: &(Index, Index)| {
+            of(*pair).next().is_some() && mean(of(*pair).map(|v| v.0)).to_bits() == grade.to_bits()
         };
-        Some(Label::majority(votes().map(label)))
+        let langs = (&self.langs[query_lang], &self.collection.passages[passage as usize].lang);
+        let label = move |grade: f32, origin| {
+            self.policies.of_judgment(self.scenario, langs.0, langs.1, origin).label(grade)
+        };
+        let votes = given_to.filter(theirs).into_iter().flat_map(of);
+        votes.map(move |(grade, origin)| (grade, origin, label(grade, origin)))
+    }
+
+    fn voted(&self, query: Index, passage: Index, grade: f32, query_lang: usize) -> Option<Label> {
+        let mut labels = self.votes(query, query_lang, passage, grade).map(|(_, _, label)| label).peekable();
+        labels.peek()?;
+        Some(Label::majority(labels))
+    }
+
+    /// How the judgments of each annotator and source are labelled, wherever they are used: by [`Label`].
+    pub fn counts_by_origin(&self) -> BTreeMap<(String, String), [u64; 3]> {
+        let mut out: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
+        for (query, query_lang) in self.queries() {
+            for pair in self.pairs(query, query_lang).filter(|p| p.lang.is_some()) {
+                for (_, origin, label) in self.votes(query, query_lang, pair.passage, pair.grade) {
+                    let name = |name: Option<&str>| name.unwrap_or("").to_owned();
+                    out.entry((name(origin.annotator), name(origin.source))).or_default()[label as usize] +=
+                        1;
+                }
+            }
+        }
+        out
     }
 
     /// What the labels come to, for each pair of languages that meet: by the places of query and passage language.

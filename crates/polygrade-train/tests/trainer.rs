@@ -5,7 +5,9 @@ use polygrade_data::{Collection, Split};
 use polygrade_encoder::{Encoder, NewStatic, NewStaticBase, TextEncoder, TransformerTraining};
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
-use polygrade_train::{Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer};
+use polygrade_train::{
+    Batching, Composition, Examples, LabelPolicies, Policy, Scenario, Settings, TokenizedCollection, Trainer,
+};
 use std::path::Path;
 
 struct Setting {
@@ -86,6 +88,37 @@ fn a_resumed_run_equals_the_uninterrupted_one() {
     assert_eq!(refused.exit_code(), 1);
     std::fs::write(&path, b"garbage").unwrap();
     assert_eq!(new(settings()).resume(&path).unwrap_err().exit_code(), 1);
+}
+
+#[test]
+fn batches_of_several_languages_resume_too() {
+    let s = setting(None);
+    let langs: Vec<_> = s.collection.langs().into_iter().take(3).collect();
+    let batches = Batching {
+        lang_sampling: f32::INFINITY,
+        composition: Composition::Hybrid(0.5),
+        parallel_positives: true,
+    };
+    let graded = s.collection.graded(Split::Train);
+    let policies = LabelPolicies::uniform(Policy::Threshold(2.0));
+    let examples =
+        Examples::for_batches(&s.collection, &graded, Scenario::Mixture, &langs, &policies, &batches);
+    let settings = Settings { batches, epochs: 2, ..Settings::default() };
+    let new = || Trainer::new(s.base.encoder(1).into(), &examples, &s.texts, settings.clone(), true).unwrap();
+    let mut whole = new();
+    whole.run();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    let mut first = new();
+    (0..whole.total() / 2 + 1).for_each(|_| assert!(first.next_step().is_some()));
+    first.save_checkpoint(&path).unwrap();
+    let mut second = new();
+    second.resume(&path).unwrap();
+    second.run();
+    assert!(parameters(second.encoder()) == parameters(whole.encoder()));
+    let other = Settings { batches: Batching::default(), ..settings };
+    let refused = Trainer::new(s.base.encoder(1).into(), &examples, &s.texts, other, true);
+    assert_eq!(refused.map(|_| ()).unwrap_err().exit_code(), 3, "examples for other batches");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::common::{langs, policies, scenario};
 use crate::ui::{Ui, table};
-use polygrade_data::{Collection, Error, Index, Lang, Result, Split};
+use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_train::labelled::{Labelled, Pair};
 use polygrade_train::{Label, Scenario};
 use serde::Serialize;
@@ -47,6 +47,9 @@ struct Labels {
     split: Split,
     scenario: Scenario,
     pairs: Vec<Row>,
+    /// Single judgments, where the collection names who gave them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<OriginRow>,
     samples: Samples,
 }
 
@@ -58,6 +61,16 @@ struct Row {
     policy: String,
     queries: u64,
     queries_without_positive: u64,
+    positives: u64,
+    negatives: u64,
+    dropped: u64,
+}
+
+/// The judgments of one annotator and source, each under its own policy.
+#[derive(Serialize)]
+struct OriginRow {
+    annotator: String,
+    source: String,
     positives: u64,
     negatives: u64,
     dropped: u64,
@@ -80,6 +93,16 @@ struct Sample {
     passage_text: String,
     grade: f32,
     policy: String,
+    /// Grades of single annotators and sources.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    judgments: Vec<Vote>,
+}
+
+#[derive(Serialize)]
+struct Vote {
+    grade: f32,
+    annotator: Option<String>,
+    source: Option<String>,
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
@@ -105,11 +128,19 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         dropped: n.pairs[Label::Dropped as usize],
     };
     let samples = labelled.samples(args.samples, args.seed);
-    let of = |label: Label| samples[label as usize].iter().map(|s| sample(&collection, s)).collect();
+    let of = |label: Label| samples[label as usize].iter().map(|s| sample(&collection, &graded, s)).collect();
+    let origin = |((annotator, source), n): ((String, String), [u64; 3])| OriginRow {
+        annotator,
+        source,
+        positives: n[Label::Positive as usize],
+        negatives: n[Label::Negative as usize],
+        dropped: n[Label::Dropped as usize],
+    };
     let labels = Labels {
         split,
         scenario,
         pairs: labelled.counts().into_iter().map(row).collect(),
+        origins: labelled.counts_by_origin().into_iter().map(origin).collect(),
         samples: Samples {
             positive: of(Label::Positive),
             negative: of(Label::Negative),
@@ -119,7 +150,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     ui.result(&labels, text)
 }
 
-fn sample(collection: &Collection, (query, pair): &(Index, Pair)) -> Sample {
+fn sample(collection: &Collection, graded: &Graded, (query, pair): &(Index, Pair)) -> Sample {
     let (q, p) = (&collection.queries[*query as usize], &collection.passages[pair.passage as usize]);
     Sample {
         query: q.id.clone(),
@@ -130,6 +161,16 @@ fn sample(collection: &Collection, (query, pair): &(Index, Pair)) -> Sample {
         passage_text: p.full_text().into_owned(),
         grade: pair.grade,
         policy: pair.policy.to_string(),
+        judgments: graded
+            .given_to(*query, pair.passage)
+            .into_iter()
+            .flat_map(|(q, p)| collection.votes_of(q, p))
+            .map(|(grade, o)| Vote {
+                grade,
+                annotator: o.annotator.map(str::to_owned),
+                source: o.source.map(str::to_owned),
+            })
+            .collect(),
     }
 }
 
@@ -145,13 +186,33 @@ fn text(l: &Labels) -> String {
         .collect();
     let head = ["query → passage", "policy", "queries", "no positive", "positives", "negatives", "dropped"];
     let mut out = format!("{} · {}\n\n{}", l.split.name(), l.scenario.name(), table(&head, &rows));
+    if !l.origins.is_empty() {
+        let rows: Vec<Vec<String>> = l
+            .origins
+            .iter()
+            .map(|r| {
+                let counts = [r.positives, r.negatives, r.dropped].map(|n| n.to_string());
+                let name = |name: &str| if name.is_empty() { "–".to_owned() } else { name.to_owned() };
+                [name(&r.annotator), name(&r.source)].into_iter().chain(counts).collect()
+            })
+            .collect();
+        out += "\nsingle judgments, each under its own policy\n";
+        out += &table(&["annotator", "source", "positives", "negatives", "dropped"], &rows);
+    }
     let samples = &l.samples;
     for (what, samples) in
         [("positive", &samples.positive), ("negative", &samples.negative), ("dropped", &samples.dropped)]
     {
         for s in samples {
             let langs = format!("{} → {}", s.query_lang, s.passage_lang);
-            let _ = writeln!(out, "\n{what}: grade {} under {}, {langs}", s.grade, s.policy);
+            let names = |v: &Vote| {
+                let by =
+                    [&v.annotator, &v.source].into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
+                format!("{} {}", v.grade, by.join("/")).trim_end().to_owned()
+            };
+            let votes: Vec<String> = s.judgments.iter().map(names).collect();
+            let votes = if votes.is_empty() { String::new() } else { format!(" ({})", votes.join(", ")) };
+            let _ = writeln!(out, "\n{what}: grade {}{votes} under {}, {langs}", s.grade, s.policy);
             let _ = writeln!(out, "  {}  {}", s.query, shortened(&s.query_text));
             let _ = writeln!(out, "  {}  {}", s.passage, shortened(&s.passage_text));
         }
