@@ -156,8 +156,13 @@ impl<'a> Lab<'a> {
             ArmLabels::Policies(p) => p.clone(),
         };
         let langs = self.langs(arm.lang.as_ref());
-        let batches = &self.plan.settings.batches;
-        Some(Examples::for_batches(self.collection, train, arm.scenario, &langs, &policies, batches))
+        let Settings { batches, negatives, .. } = &self.plan.settings;
+        let mut examples =
+            Examples::for_batches(self.collection, train, arm.scenario, &langs, &policies, batches);
+        if let Some(hard) = &negatives.hard {
+            examples.add_negatives(self.collection, hard);
+        }
+        Some(examples)
     }
 
     /// The settings of an arm's training.

@@ -55,6 +55,7 @@ fn every_verb_has_help_with_an_example() {
         "shrink",
         "search",
         "encode",
+        "mine",
         "model",
         "profile",
         "labels",

@@ -16,9 +16,11 @@
 
 mod source;
 mod task;
+mod write;
 
 pub use source::{Dense, Found, Lexical, RunFile, Source};
 pub use task::{NegativeLangs, Task};
+pub use write::{Format, write};
 
 use crate::loss::mask::Reference;
 use polygrade_data::{Index, Lang, Result};

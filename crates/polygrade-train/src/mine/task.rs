@@ -35,6 +35,8 @@ impl NegativeLangs {
 struct Asked {
     query: Index,
     lang: u32,
+    /// Judged positives that the scenario trains it with.
+    positives: Vec<Index>,
     /// Judged passages with those of their group or text, ascending; one passage a text. Of several judgments the
     /// highest label counts. Passages of the query's own text are among them, as left out.
     known: Vec<(Index, Label)>,
@@ -107,11 +109,13 @@ impl<'a> Task<'a> {
                 continue;
             }
             let mut labels: BTreeMap<Index, Label> = BTreeMap::new();
-            let mut trained = false;
+            let mut positives = Vec::new();
             for (passage, grade) in graded.judged(query) {
                 let passage_lang = &collection.passages[passage as usize].lang;
                 let label = policies.of(scenario, lang, passage_lang).label(grade);
-                trained |= label == Label::Positive && scenario.pairs(lang, passage_lang);
+                if label == Label::Positive && scenario.pairs(lang, passage_lang) {
+                    positives.push(passage);
+                }
                 for &relative in kin.of(passage) {
                     let known = labels.entry(relative).or_insert(label);
                     *known = label.max(*known);
@@ -123,25 +127,28 @@ impl<'a> Task<'a> {
                 let known = labels.entry(relative).or_insert(Label::Dropped);
                 *known = Label::Dropped.max(*known);
             }
-            if trained {
-                task.ask(query, place(lang), labels.into_iter().collect());
-            } else {
+            if positives.is_empty() {
                 *task.without_positive.entry(lang.clone()).or_default() += 1;
+            } else {
+                let (known, banned) = (labels.into_iter().collect(), Vec::new());
+                task.ask(Asked { query, lang: place(lang), positives, known, banned });
             }
         }
         task
     }
 
-    fn ask(&mut self, query: Index, lang: u32, known: Vec<(Index, Label)>) {
+    /// Adds a query, with what is banned of what is known.
+    fn ask(&mut self, mut asked: Asked) {
+        let Asked { lang, known, .. } = &asked;
         let banned = known.iter().filter(|(_, label)| *label != Label::Negative);
-        let pooled = |p: &Index| self.place(lang, *p).is_some();
+        let pooled = |p: &Index| self.place(*lang, *p).is_some();
         let positive_inside = known.iter().any(|(p, label)| *label == Label::Positive && pooled(p));
         // Scores of positives outside of the languages that negatives come from are of use only where there are no
         // others.
         let wanted =
             |(p, label): &&(Index, Label)| pooled(p) || (!positive_inside && *label == Label::Positive);
-        let banned = banned.filter(wanted).map(|(p, _)| *p).collect();
-        self.asked.push(Asked { query, lang, known, banned });
+        asked.banned = banned.filter(wanted).map(|(p, _)| *p).collect();
+        self.asked.push(asked);
     }
 
     /// Number of queries.
@@ -157,6 +164,11 @@ impl<'a> Task<'a> {
     /// The number in the collection of the query at a place.
     pub fn query(&self, at: usize) -> Index {
         self.asked[at].query
+    }
+
+    /// The judged positives that the scenario trains a query with.
+    pub fn positives(&self, at: usize) -> &[Index] {
+        &self.asked[at].positives
     }
 
     /// The language of the query at a place.

@@ -3,15 +3,13 @@
 use super::common::{ModelOptions, langs};
 use super::training::reference;
 use crate::ui::{Ui, table};
-use polygrade_data::io::AtomicFile;
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_train::mine::{
-    Counts, Dense, Filter, Lexical, Mined, NegativeLangs, RunFile, Select, Source, Task, mine,
+    Counts, Dense, Filter, Format, Lexical, NegativeLangs, RunFile, Select, Source, Task, mine, write,
 };
 use polygrade_train::{LabelPolicies, Policy, Scenario};
 use serde::Serialize;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -25,6 +23,10 @@ pub(crate) struct Args {
     /// File of the negatives
     #[arg(long)]
     out: PathBuf,
+    /// Of what form it is: tsv, which train reads, or what other tools train on, with positives and texts: tevatron,
+    /// flagembedding, sentence-transformers
+    #[arg(long, default_value = "tsv", value_parser = ["tsv", "tevatron", "flagembedding", "sentence-transformers"])]
+    format: String,
     /// Rank by a model: its folder, or its name on the Hugging Face hub
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -163,7 +165,8 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let (mined, by_lang) = mine(&task, &sources, &filter, &|n| bar.inc(n))?;
     bar.finish_and_clear();
 
-    write(&args.out, &collection, &mined)?;
+    let format = Format::ALL.iter().find(|(name, _)| *name == args.format).map_or(Format::Tsv, |(_, f)| *f);
+    write(&args.out, format, &task, &mined)?;
     let mut all = Counts::default();
     by_lang.values().for_each(|counts| all.add(counts));
     let rows = by_lang.into_iter().map(|(lang, counts)| (Some(lang), counts)).chain([(None, all)]);
@@ -223,19 +226,6 @@ impl FilterArgs {
             select: if self.select == "random" { Select::Random(self.seed) } else { Select::Top },
         })
     }
-}
-
-/// Writes the negatives, a pair a line.
-fn write(path: &Path, collection: &Collection, mined: &[Mined]) -> Result<()> {
-    let mut file = AtomicFile::create(path)?;
-    let failed = |e| Error::io(path, e);
-    writeln!(file, "query-id\tcorpus-id\tscore\trank").map_err(failed)?;
-    for m in mined {
-        let (query, passage) =
-            (&collection.queries[m.query as usize].id, &collection.passages[m.passage as usize].id);
-        writeln!(file, "{query}\t{passage}\t{}\t{}", m.score, m.rank).map_err(failed)?;
-    }
-    file.commit()
 }
 
 /// A row of counts: its name, and the count of each language.
