@@ -159,6 +159,9 @@ impl<'a> Lab<'a> {
         let Settings { batches, negatives, .. } = &self.plan.settings;
         let mut examples =
             Examples::for_batches(self.collection, train, arm.scenario, &langs, &policies, batches);
+        if let Some(teacher) = &self.plan.teacher {
+            examples.set_teacher(teacher.clone());
+        }
         if let Some(hard) = &negatives.hard {
             examples.add_negatives(self.collection, hard);
         }
