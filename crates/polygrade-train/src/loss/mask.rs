@@ -103,10 +103,9 @@ pub fn mask(pairs: &Pairs, cols: usize, settings: &MaskSettings, out: &mut Vec<R
     let mut dropped = 0;
     let mut positives = Vec::new();
     for (i, roles) in out.chunks_exact_mut(cols.max(1)).enumerate() {
-        let row = |values: &'_ [f32]| {
-            values.get(i * cols..(i + 1) * cols).map_or(0..0, |_| i * cols..(i + 1) * cols)
-        };
-        let (scores, guide) = (&pairs.scores[row(pairs.scores)], &pairs.guide[row(pairs.guide)]);
+        let row = i * cols..(i + 1) * cols;
+        let scores = pairs.scores.get(row.clone()).unwrap_or(&[]);
+        let guide = pairs.guide.get(row.clone()).unwrap_or(&[]);
         let mut reference = |row: &[f32]| {
             positives.clear();
             positives.extend(row.iter().zip(&*roles).filter(|(_, r)| **r == Role::Positive).map(|(s, _)| *s));
@@ -122,7 +121,7 @@ pub fn mask(pairs: &Pairs, cols: usize, settings: &MaskSettings, out: &mut Vec<R
             (Some(GuideMargin::Relative(r)), Some(h)) => h - h.abs() * r,
             _ => none,
         };
-        for (j, (role, grade)) in roles.iter_mut().zip(&pairs.grades[i * cols..]).enumerate() {
+        for (j, (role, grade)) in roles.iter_mut().zip(&pairs.grades[row]).enumerate() {
             let over = scores.get(j).is_some_and(|s| *s > own) || guide.get(j).is_some_and(|g| *g > other);
             if over && *role == Role::Negative && (settings.judged || grade.is_nan()) {
                 *role = Role::Ignored;
