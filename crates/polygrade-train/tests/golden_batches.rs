@@ -32,12 +32,12 @@ fn default_batches_are_those_of_before() {
         }
     }
     let want: [u64; 6] = [
-        0x7788_5990_26a5_d601,
-        0x98bd_d389_a1c8_335f,
-        0xd4e6_972b_f8af_e4e0,
-        0xfbf9_bc47_fd40_cefa,
-        0x5c26_ab41_aac0_0c80,
-        0x2f82_d9b5_112a_08fe,
+        0x8c14_145c_a313_1f3f,
+        0x89b8_6478_92da_ce2d,
+        0x23dc_6d76_3869_80bd,
+        0x10d8_ee90_c55b_d37b,
+        0xa38c_bbdb_d534_58b0,
+        0x848f_ca22_8432_4f56,
     ];
     assert_eq!(found, want, "{found:#x?}");
 }
