@@ -10,6 +10,7 @@ use crate::race::Race;
 use crate::records::{Cell as At, Values};
 use crate::run::Results;
 use crate::study::{self, Point, Saving};
+use polygrade_data::agreement::alpha;
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_eval::bootstrap::{self, Interval};
 use polygrade_train::labels::{Label, Rule};
@@ -288,9 +289,10 @@ impl Calibration {
 fn prior_rows(collection: &Collection, plan: &Plan, cells: &[Cell]) -> Vec<PriorRow> {
     let of = |m: &Method| if let Method::Policy(p) = m { Some(*p) } else { None };
     let grid: Vec<Policy> = plan.grid.iter().filter_map(of).collect();
+    let agreement = agreement(collection);
     let mut rows = Vec::new();
     for &scenario in &plan.scenarios {
-        for guess in prior::suggest(collection, &plan.langs, scenario, &grid, None) {
+        for guess in prior::suggest(collection, &plan.langs, scenario, &grid, agreement) {
             let (query_lang, policy) = (lang_name(guess.lang.as_ref()), Method::Policy(guess.policy));
             let cell =
                 cells.iter().find(|c| c.scenario == scenario && c.query_lang == query_lang && !c.is_pair());
@@ -299,6 +301,15 @@ fn prior_rows(collection: &Collection, plan: &Plan, cells: &[Cell]) -> Vec<Prior
         }
     }
     rows
+}
+
+/// Krippendorff's α of the training judgments, where pairs were judged by several.
+fn agreement(collection: &Collection) -> Option<f64> {
+    let mut votes: BTreeMap<(Index, Index), Vec<f32>> = BTreeMap::new();
+    for (j, _) in collection.votes(Split::Train)?.iter() {
+        votes.entry((j.query, j.passage)).or_default().push(j.grade);
+    }
+    alpha(votes.values().filter(|v| v.len() > 1).map(Vec::as_slice))
 }
 
 fn loss_of(method: Method) -> Option<Loss> {

@@ -392,7 +392,10 @@ fn text(c: &Calibration) -> String {
         Scenario::ALL.into_iter().filter(|s| c.cells.iter().any(|x| x.scenario == *s)).collect();
     for scenario in scenarios {
         let row = |cell: &Cell| {
-            let rivals: Vec<String> = cell.tau_equivalent.iter().map(Method::to_string).collect();
+            let rivals = match cell.tau_equivalent.as_slice() {
+                many if many.len() > 6 => format!("{} of {}", many.len(), c.grid.len()),
+                few => few.iter().map(Method::to_string).collect::<Vec<_>>().join(" "),
+            };
             let mean = |p: &Method| cell.policies.iter().find(|r| r.policy == *p).map_or(0.0, |r| r.mean);
             let test = test_of(c, scenario, &cell.query_lang);
             let value =
@@ -401,7 +404,7 @@ fn text(c: &Calibration) -> String {
                 cell.query_lang.clone(),
                 cell.tau_best.to_string(),
                 format!("{:.3}", mean(&cell.tau_best)),
-                rivals.join(" "),
+                rivals,
                 cell.tau_chosen.to_string(),
                 value("calibrated"),
                 value("untrained"),
@@ -415,7 +418,7 @@ fn text(c: &Calibration) -> String {
             .partition(|x| x.query_lang == ALL);
         let rows: Vec<Vec<String>> = langs.into_iter().chain(all).map(row).collect();
         out += &format!("{} ({} on dev; on test at the end)\n", scenario.name(), c.metric);
-        let head = ["queries in", "best τ", "dev", "as good", "chosen", "calibrated", "untrained", "BM25"];
+        let head = ["queries in", "best", "dev", "as good", "chosen", "calibrated", "untrained", "BM25"];
         out += &table(&head, &rows);
         out.push('\n');
     }
