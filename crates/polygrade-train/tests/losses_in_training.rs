@@ -37,7 +37,7 @@ fn setting() -> Setting {
 fn settings(loss: LossSettings, tokens: usize) -> Settings {
     Settings {
         loss,
-        batch: 4,
+        batch: 3,
         per_query: PerQuery { positives: 2, negatives: 2 },
         rate: 1e-3,
         steps: Some(4),
@@ -63,7 +63,8 @@ fn gradients_from_micro_batches_equal_those_of_the_whole_batch() {
     for loss in all {
         let mut whole = trainer(&s, settings(loss.clone(), 1 << 20));
         let mut cut = trainer(&s, settings(loss.clone(), 100));
-        let (a, b) = (run(&mut whole, 3), run(&mut cut, 3));
+        // The second loss is that of what the first gradient made.
+        let (a, b) = (run(&mut whole, 2), run(&mut cut, 2));
         for (a, b) in a.iter().zip(&b) {
             assert!((a - b).abs() < 2e-4 * (1.0 + a.abs()), "{loss:?}: {a} {b}");
         }

@@ -77,7 +77,7 @@ impl LossSettings {
         if !langs.chain([self.temperature, self.target_temperature]).all(above_0) {
             return fault("temperatures must be numbers above 0".into());
         }
-        if !self.bias.is_finite() || !(self.parameter_rate.is_finite() && self.parameter_rate >= 0.0) {
+        if ![self.bias, self.parameter_rate].iter().all(|x| x.is_finite()) || self.parameter_rate < 0.0 {
             return fault("the loss's bias must be a number, its learning rate 0 or more".into());
         }
         let (weights, thresholds) = (&self.threshold_weights, thresholds(max_grade));
