@@ -141,8 +141,8 @@ fn a_run_depends_on_neither_threads_nor_stops() {
     let path = dir.path().join("checkpoint");
     // With the retrieval loss and without it.
     for retrieval in [1.0, 0.0] {
-        let align = Some(AlignSettings { retrieval, ..all_losses() });
-        let settings = || Settings { epochs: 2, align, ..Settings::default() };
+        let align = AlignSettings { retrieval, ..all_losses() };
+        let settings = || Settings { epochs: 2, align: Some(align), ..Settings::default() };
         let mut whole = s.trainer(settings(), true);
         whole.run();
         let mut single = s.trainer(settings(), false);
@@ -157,7 +157,7 @@ fn a_run_depends_on_neither_threads_nor_stops() {
             second.run();
             assert_eq!(second.encoder().fingerprint(), whole.encoder().fingerprint(), "stopped after {stop}");
         }
-        let other = Settings { align: Some(AlignSettings { batch: 13, ..align.unwrap() }), ..settings() };
+        let other = Settings { align: Some(AlignSettings { batch: 13, ..align }), ..settings() };
         assert_eq!(s.trainer(other, true).resume(&path).unwrap_err().exit_code(), 1);
     }
 }

@@ -378,8 +378,48 @@ fn scatter(from: &Matrix, rows: &[usize], to: &mut Matrix) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::examples::Scenario;
+    use parallel::tests::{collection, lang, policies, student};
+    use polygrade_nn::kernels::l2_normalize;
+
+    #[test]
+    fn gradients_reach_the_rows_of_their_texts() {
+        let student = student();
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de", "sw"].map(lang));
+        builder.add_train(&collection(), Scenario::Mixture, &policies());
+        let parallel = builder.finish(Some(&student)).unwrap();
+        for losses in ["jsd=0.7,nce=0.4", "clear=0.8", "distil=1.5", "jsd=0.7,clear=0.8,distil=1.5"] {
+            let mut settings = AlignSettings::default();
+            settings.set_weights(losses).unwrap();
+            let mut alignment = Alignment::new(settings, &parallel).unwrap();
+            let rng = CounterRng::new(6);
+            let rows = alignment.draw(0, &rng).count();
+            let values = (0..rows * 8).map(|i| rng.normal(i as u64) as f32);
+            let mut vectors = Matrix::new(8, values.collect());
+            vectors.data.chunks_mut(8).for_each(|row| {
+                l2_normalize(row);
+            });
+            let mut grad = Matrix::zeros(rows, 8);
+            alignment.value(&vectors, 0.5, &mut grad);
+            for at in 0..vectors.data.len() {
+                let step = 2f32.powi(-9);
+                let mut value = |by: f32| {
+                    let mut moved = vectors.clone();
+                    moved.data[at] += by;
+                    alignment.value(&moved, 1.0, &mut Matrix::zeros(rows, 8)).0
+                };
+                let wide = (value(2.0 * step) - value(-2.0 * step)) / (4.0 * f64::from(step));
+                let narrow = (value(step) - value(-step)) / (2.0 * f64::from(step));
+                // Half of it: the share.
+                let want = 0.5 * (4.0 * narrow - wide) / 3.0;
+                let got = f64::from(grad.data[at]);
+                assert!((got - want).abs() < 2e-3 * (1.0 + want.abs()), "{losses} {at}: {got} {want}");
+            }
+        }
+    }
 
     #[test]
     fn weights_are_read() {

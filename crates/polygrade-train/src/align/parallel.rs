@@ -430,19 +430,19 @@ fn in_order(
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::labels::Policy;
     use polygrade_data::{Judgment, Meta, Passage, Query, Scale};
     use polygrade_encoder::{NewStatic, NewStaticBase, StaticEncoder};
 
-    fn lang(tag: &str) -> Lang {
+    pub(crate) fn lang(tag: &str) -> Lang {
         Lang::parse(tag).unwrap()
     }
 
     /// Six groups of a passage in English, German and Swahili; queries in English and German. Group 0 is judged in
     /// train, 1 in dev, 2 in train and in test, 3 nowhere, 4 a negative in train, 5 has a second query.
-    fn collection() -> Collection {
+    pub(crate) fn collection() -> Collection {
         let mut passages = Vec::new();
         let mut queries = Vec::new();
         for group in 0..6 {
@@ -485,13 +485,13 @@ mod tests {
         Collection::from_parts(meta, passages, queries, judgments)
     }
 
-    fn student() -> StaticEncoder {
+    pub(crate) fn student() -> StaticEncoder {
         let texts = ["passage query 0 1 2 3 4 5 en de sw"; 4];
         let settings = NewStatic { vocab_size: 60, dim: 8, ..NewStatic::default() };
         NewStaticBase::new(&texts, &[0, 1, 2, 3], &settings).unwrap().encoder(1)
     }
 
-    fn policies() -> LabelPolicies {
+    pub(crate) fn policies() -> LabelPolicies {
         LabelPolicies::uniform(Policy::Threshold(1.0))
     }
 
