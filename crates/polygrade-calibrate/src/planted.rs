@@ -34,9 +34,9 @@ pub enum Effect {
     FalseOnes,
     /// Grades 1 and 2 are given to unrelated passages. τ = 3 is the best.
     FalseTwos,
-    /// Every relevant text is there twice and has grade 3 once; one of three has grade 1 or 2 the second time. A
-    /// passage of the same text as a positive is never a negative, so all thresholds have the same positive and
-    /// the same negative texts. The models still differ, as which copies are drawn does.
+    /// Every relevant text is there three times: with grade 3, again with grade 3, in one text of three with 1 or 2
+    /// instead, and with grade 0. A passage of the same text as a positive is never a negative, so all thresholds have
+    /// the same positive and the same negative texts. The models still differ, as which copies are drawn does.
     Equal,
 }
 
@@ -245,8 +245,8 @@ struct Language<'a> {
     words: Vec<String>,
     triples: Vec<Triple>,
     passages: Vec<(Index, usize)>,
-    /// Passages of the same text, in pairs.
-    copies: FxHashMap<Index, Index>,
+    /// Passages of the same text.
+    copies: FxHashMap<Index, [Index; 2]>,
 }
 
 impl<'a> Language<'a> {
@@ -349,8 +349,8 @@ impl<'a> Language<'a> {
         for count in (0..4).rev() {
             let found = self.sharing(triple, count, &rng.fork(count as u64));
             for p in found.into_iter().take(most[count]) {
-                let copy = self.copies.get(&p).copied();
-                out.extend([p].into_iter().chain(copy).map(|p| (p, count as f32)));
+                let copies = self.copies.get(&p).into_iter().flatten().copied();
+                out.extend([p].into_iter().chain(copies).map(|p| (p, count as f32)));
             }
         }
         out
@@ -363,16 +363,18 @@ impl<'a> Language<'a> {
         let (exact, nothing) = (of(3), of(0));
         let related: Vec<Index> = of(2).into_iter().chain(exact.iter().rev().copied()).collect();
         let errors = self.sharing(&wrong(&triple), 3, &rng.fork(4));
-        let mut out = Vec::new();
+        let mut out: Vec<(Index, f32)> = Vec::new();
         let mut give = |from: &[Index], count: usize, grade: f32| {
-            out.extend(from.iter().take(count).map(|p| (*p, grade)));
+            let new = from.iter().filter(|p| out.iter().all(|(known, _)| known != *p));
+            let new: Vec<(Index, f32)> = new.take(count).map(|p| (*p, grade)).collect();
+            out.extend(new);
         };
         match effect {
             Effect::ScarceHigh => {
                 let high = (rng.uniform(10) * 10.0) as usize;
                 give(&exact, usize::from(high == 0), 3.0);
                 give(&related, usize::from(high <= 1), 2.0);
-                give(&related[usize::from(high <= 1)..], 3, 1.0);
+                give(&related, 3, 1.0);
                 give(&nothing, 3, 0.0);
             }
             Effect::FalseOnes => {
@@ -385,7 +387,7 @@ impl<'a> Language<'a> {
             Effect::FalseTwos => {
                 give(&exact, 2, 3.0);
                 give(&errors, 2, 2.0);
-                give(&errors[2.min(errors.len())..], 2, 1.0);
+                give(&errors, 2, 1.0);
                 give(&nothing, 2, 0.0);
             }
             Effect::Equal => {}
@@ -397,15 +399,16 @@ impl<'a> Language<'a> {
     fn equal(&mut self, triple: &Triple, rng: &CounterRng, out: &mut Texts) -> Vec<(Index, f32)> {
         let mut graded = Vec::new();
         for (i, p) in self.sharing(triple, 3, &rng.fork(3)).into_iter().take(TEXTS).enumerate() {
-            let copy = self.copies.get(&p).copied().unwrap_or_else(|| {
-                let text = out.passages[p as usize].text.clone();
-                self.add(text, out)
+            let [a, b] = self.copies.get(&p).copied().unwrap_or_else(|| {
+                let text = &out.passages[p as usize].text.clone();
+                [text, text].map(|text| self.add(text.clone(), out))
             });
-            self.copies.insert(p, copy);
-            let mut both = [p, copy];
-            rng.fork(20).fork(i as u64).shuffle(&mut both);
+            self.copies.insert(p, [a, b]);
+            let mut same = [p, a, b];
+            rng.fork(20).fork(i as u64).shuffle(&mut same);
             let second = if i == 0 { [1.0, 2.0][rng.below(11, 2)] } else { 3.0 };
-            graded.extend(both.into_iter().zip([3.0, second]));
+            // The copy of grade 0 brings the text into the batch even where none of its positives is drawn.
+            graded.extend(same.into_iter().zip([3.0, second, 0.0]));
         }
         graded.extend(self.sharing(triple, 0, &rng.fork(0)).into_iter().take(2).map(|p| (p, 0.0)));
         graded
