@@ -6,7 +6,7 @@
 //! 0; with k rivals that interval has the level 1 − (1 − level)/k (Bonferroni), so that the whole set is right as
 //! often as `level` says.
 //!
-//! What is *chosen* is the best method of all languages together wherever a language cannot tell it from its own
+//! What is *chosen* for a model of its own is the best method of all languages together wherever a language cannot tell it from its own
 //! best, and its own best elsewhere. A few dozen queries a language make its best mostly chance; only languages
 //! that clearly want another method get it. The same holds for pairs of languages in the cross-lingual scenario.
 //!
@@ -116,6 +116,22 @@ impl Choice {
         }
     }
 
+    /// Makes the cells of languages and pairs say what the one model is trained with.
+    pub fn settle(&mut self, scenario: Scenario) {
+        let overall = self.overall.chosen;
+        let policies = match self.labels() {
+            ArmLabels::Policies(policies) => Some(policies),
+            _ => None,
+        };
+        for c in self.by_lang.iter_mut().chain(&mut self.by_pair) {
+            let own = policies.as_ref().zip(c.lang.as_ref()).and_then(|(p, lang)| {
+                let policy = p.of(scenario, lang, c.passage_lang.as_ref().unwrap_or(lang));
+                self.grid.iter().position(|m| *m == Method::Policy(policy))
+            });
+            c.chosen = own.unwrap_or(overall);
+        }
+    }
+
     /// The policies that the comparisons by language and by pair ask for, where they differ from the single one and
     /// all are policies.
     pub fn wanted(&self, scenario: Scenario) -> Option<LabelPolicies> {
@@ -123,10 +139,11 @@ impl Choice {
         let default = of(self.single())?;
         let mut rules = Vec::new();
         for c in self.by_pair.iter().chain(&self.by_lang) {
-            let policy = of(self.grid[c.chosen])?;
+            // What wants a loss of grades keeps the policy of all.
+            let policy = of(self.grid[c.chosen]).unwrap_or(default);
             // A pair is asked first; it needs no rule where it wants what its language wants.
             let usual = match &c.passage_lang {
-                Some(_) => of(c.lang.as_ref().map_or(self.single(), |l| self.of(l)))?,
+                Some(_) => of(c.lang.as_ref().map_or(self.single(), |l| self.of(l))).unwrap_or(default),
                 None => default,
             };
             if policy != usual {
@@ -236,7 +253,7 @@ fn compare(
     };
     let tost = |a: usize, b: usize| {
         let i = difference(a, b).interval(1.0 - 2.0 * (1.0 - level) / rivals);
-        i.low > -margin && i.high < margin
+        i.low >= -margin && i.high <= margin
     };
     let verdict = match (equivalent.len(), race.map(|r| r.1)) {
         (1, _) => Verdict::Settled,
@@ -308,10 +325,10 @@ pub fn per_language(records: &Records, race: &Race, contenders: &[ArmLabels]) ->
     let cell = Cell::new(race.scenario, None);
     let all: Vec<usize> = (0..contenders.len()).collect();
     let pairs = race::contrasts(records, cell, contenders, &all);
+    // Those that left the race were worse than another one; where all but the single one left, it is the better.
     let best = race
         .survivors
         .iter()
-        .chain(&all)
         .copied()
         .filter(|c| *c != 0)
         .filter_map(|c| Some((c, pairs.get(&(0, c))?)))
@@ -325,7 +342,8 @@ pub fn per_language(records: &Records, race: &Race, contenders: &[ArmLabels]) ->
         over_single: contrast.interval(records.plan.level),
         p,
         tokens: race.tokens,
-        chosen: contrast.mean > 0.0 && p < 1.0 - records.plan.level,
+        // The other half of the level is the race's.
+        chosen: contrast.mean > 0.0 && p < (1.0 - records.plan.level) / 2.0,
     })
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Two methods that label every training pair alike make the same model, which is trained once.
 
-use crate::plan::{Arm, ArmLabels, ArmResult, Fold, Measured, Plan, Rung};
+use crate::plan::{Arm, ArmLabels, ArmResult, Equal, Fold, Measured, Method, Plan, Rung};
 use crate::records::Records;
 use polygrade_data::{At, Collection, Error, Graded, Index, Judgment, Lang, Result, Split, io};
 use polygrade_encoder::{Encoder, TextEncoder};
@@ -17,8 +17,9 @@ use polygrade_index::{Order, Rankings, rank_bm25};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Loss, Scenario, Settings, TokenizedCollection, Trainer};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The metric, by which methods are compared.
@@ -52,6 +53,8 @@ pub struct Lab<'a> {
     /// Whether all threads share one arm, so that one model is in memory at a time; else each thread has its own.
     share: bool,
     records: Mutex<Records<'a>>,
+    /// The fewest pairs of an epoch that any method of the grid has, by scenario and language.
+    fewest_pairs: Mutex<BTreeMap<(Scenario, Option<Lang>), f64>>,
     resumed: Mutex<usize>,
     watch: &'a dyn Watch,
 }
@@ -100,6 +103,7 @@ impl<'a> Lab<'a> {
             dir: dir.join("arms"),
             share: plan.settings.transformer.is_some(),
             records: Mutex::new(Records::new(collection, plan)),
+            fewest_pairs: Mutex::default(),
             resumed: Mutex::new(0),
             watch,
         };
@@ -109,7 +113,7 @@ impl<'a> Lab<'a> {
 
     /// The results so far.
     pub fn records(&self) -> MutexGuard<'_, Records<'a>> {
-        self.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The watcher.
@@ -119,8 +123,8 @@ impl<'a> Lab<'a> {
 
     /// Ends the work: the results, and the number of rungs that were there already.
     pub fn into_records(self) -> (Records<'a>, usize) {
-        let resumed = *self.resumed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (self.records.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner), resumed)
+        let resumed = *self.resumed.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.records.into_inner().unwrap_or_else(PoisonError::into_inner), resumed)
     }
 
     /// The training judgments.
@@ -138,7 +142,33 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// The judgments of the dev split.
+    /// The steps of a training on `examples` where methods get equally many pairs: as many as give all the pairs of the
+    /// grid's method that has the fewest. `None` where they get equally many steps.
+    pub fn steps(&self, scenario: Scenario, lang: Option<&Lang>, examples: &Examples) -> Option<u64> {
+        if self.plan.equal == Equal::Steps {
+            return None;
+        }
+        let settings = &self.plan.settings;
+        let key = (scenario, lang.cloned());
+        let known = self.fewest_pairs.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        let fewest = known.unwrap_or_else(|| {
+            let pairs = |method: &Method| {
+                let labels = ArmLabels::Method(*method);
+                let lang = lang.cloned();
+                let arm = Arm { scenario, lang, labels, seed: 0, fold: None, altered: None };
+                self.examples(&arm).map_or(0.0, |e| e.pairs_per_epoch(settings.per_query))
+            };
+            let all = self.plan.grid.iter().map(pairs).filter(|p| *p > 0.0);
+            let fewest = all.fold(f64::INFINITY, f64::min);
+            self.fewest_pairs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, fewest);
+            fewest
+        });
+        let epochs = settings.epochs as f64 * fewest / examples.pairs_per_epoch(settings.per_query).max(1.0);
+        let steps = examples.steps_per_epoch(settings.batch) as f64 * epochs;
+        steps.is_finite().then_some((steps.round() as u64).max(1))
+    }
+
+    /// The languages of a model.
     pub fn langs(&self, lang: Option<&Lang>) -> Vec<Lang> {
         lang.map_or_else(|| self.plan.langs.clone(), |l| vec![l.clone()])
     }
@@ -183,7 +213,7 @@ impl<'a> Lab<'a> {
     pub fn advance<'e>(&'e self, entries: &mut [Entry<'e>], share: f64, test: bool) -> Result<()> {
         let one = |entry: &mut Entry<'e>| {
             let (name, resumed) = self.advance_one(entry, share, test)?;
-            *self.resumed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += usize::from(resumed);
+            *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) += usize::from(resumed);
             self.watch.done(&name);
             Ok(())
         };
@@ -196,7 +226,9 @@ impl<'a> Lab<'a> {
     fn advance_one<'e>(&'e self, entry: &mut Entry<'e>, share: f64, test: bool) -> Result<(String, bool)> {
         let name = entry.arm.name();
         let path = self.dir.join(format!("{name}.json"));
-        let mut result = match self.load(&path, &entry.arm)? {
+        // One that was trained for another number of steps was another training.
+        let other = |r: &ArmResult| entry.steps.is_some_and(|s| r.steps != s && !r.rungs.is_empty());
+        let mut result = match self.load(&path, &entry.arm)?.filter(|r| !other(r)) {
             Some(result) => result,
             None => ArmResult {
                 fingerprint: self.fingerprint.clone(),
@@ -258,22 +290,27 @@ impl<'a> Lab<'a> {
             return Ok(());
         };
         let checkpoint = self.checkpoint(arm);
+        let goal = |t: &Trainer| ((t.total() as f64 * share).ceil() as u64).min(t.total());
+        // At the end test is measured whether it is asked for or not: a chosen model need not be trained again for it.
+        let test = test || (share == 1.0 && arm.fold.is_none());
         let settings = self.settings(arm, entry.steps);
         let mut trainer = match entry.live.take() {
             Some(trainer) => trainer,
             None => {
                 let encoder = (self.base)(arm.seed);
-                let mut trainer = Trainer::new(encoder, examples, &self.texts, settings, self.share)?;
+                let new =
+                    |encoder| Trainer::new(encoder, examples, &self.texts, settings.clone(), self.share);
+                let mut trainer = new(encoder)?;
                 if checkpoint.exists() {
                     trainer.resume(&checkpoint)?;
                 }
-                trainer
+                // One that an earlier run left further on cannot go back.
+                if trainer.done() > goal(&trainer) { new((self.base)(arm.seed))? } else { trainer }
             }
         };
         result.steps = trainer.total();
-        let goal = ((trainer.total() as f64 * share).ceil() as u64).min(trainer.total());
+        let goal = goal(&trainer);
         let (mut loss, mut steps) = (0.0, 0u32);
-        // One that was left further on cannot go back.
         while trainer.done() < goal {
             let Some(report) = trainer.next_step() else { break };
             report.check()?;

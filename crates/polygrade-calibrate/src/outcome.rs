@@ -77,6 +77,9 @@ pub struct SearchReport {
     pub tokens: u64,
     /// Training tokens of the full grid, estimated from those of the race.
     pub grid_tokens: u64,
+    /// Training tokens of everything that was trained for the choice and for test: the search, models with several
+    /// thresholds, and the chosen models to their end; studies apart.
+    pub total_tokens: u64,
     /// The races, in order.
     pub races: Vec<Race>,
 }
@@ -229,7 +232,7 @@ impl Calibration {
         let studies = study::points(&results.records, &plan.studies)?;
         Ok(Calibration {
             prior: prior_rows(collection, plan, &cells),
-            savings: study::savings(&results.records, &studies, plan.default),
+            savings: study::savings(&results.records, &plan.studies, &studies, plan.default)?,
             studies,
             format: FORMAT,
             collection: collection.meta.name.clone(),
@@ -326,8 +329,7 @@ fn search(plan: &Plan, results: &Results) -> SearchReport {
         let all = At::new(*scenario, None);
         plan.grid
             .iter()
-            .map(move |m| results.records.models_of(all, *m))
-            .flatten()
+            .flat_map(move |m| results.records.models_of(all, *m, 1.0))
             .map(|m| m.tokens)
             .sum::<u64>()
     };
@@ -340,6 +342,13 @@ fn search(plan: &Plan, results: &Results) -> SearchReport {
         margin: crate::choose::margin(plan),
         tokens: if results.races.is_empty() { grid } else { sum(|r| r.tokens) },
         grid_tokens: if results.races.is_empty() { grid } else { sum(|r| r.grid_tokens) },
+        total_tokens: results
+            .records
+            .arms
+            .iter()
+            .filter(|(name, _)| !results.altered.contains(*name))
+            .filter_map(|(_, a)| a.last().map(|r| r.tokens))
+            .sum(),
         races: results.races.clone(),
     }
 }
@@ -383,7 +392,7 @@ fn cell(
         });
         // The single models are told of once, by language.
         if c.passage_lang.is_none() {
-            arms.extend(results.records.models_of(at, policy).into_iter().map(|m| ArmRow {
+            arms.extend(results.records.models_of(at, policy, c.reached[i]).into_iter().map(|m| ArmRow {
                 policy,
                 seed: m.seed,
                 dev: m.dev,

@@ -130,9 +130,9 @@ impl<'a> Records<'a> {
         models.iter().map(of).fold(f64::INFINITY, f64::min)
     }
 
-    /// Each seed's models of a method in a cell, as far as they were trained: the models of all languages together in
-    /// the cell of all.
-    pub fn models_of(&self, cell: Cell, method: Method) -> Vec<Model> {
+    /// Each seed's models of a method in a cell, at most at this share of their steps: the models of all languages together
+    /// in the cell of all.
+    pub fn models_of(&self, cell: Cell, method: Method, share: f64) -> Vec<Model> {
         let labels = ArmLabels::Method(method);
         let models = self.models(cell, &labels);
         let of = |seed: u64| {
@@ -141,10 +141,11 @@ impl<'a> Records<'a> {
             for model in &models {
                 for fold in self.plan.fold_list() {
                     let result = self.result(cell.scenario, model.as_ref(), &labels, seed, fold)?;
-                    let last = result.last()?;
+                    let last = result.rungs.iter().rfind(|r| r.share <= share)?;
                     out.steps += last.step;
                     out.tokens += last.tokens;
-                    out.seconds += result.rungs.iter().map(|r| r.seconds).sum::<f64>();
+                    out.seconds +=
+                        result.rungs.iter().filter(|r| r.share <= share).map(|r| r.seconds).sum::<f64>();
                     measured.extend_from_slice(&last.dev);
                 }
             }

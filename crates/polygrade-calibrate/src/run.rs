@@ -11,7 +11,7 @@ use polygrade_data::{Collection, Lang, Result};
 use polygrade_train::labels::Rule;
 use polygrade_train::{LabelPolicies, Policy, Scenario};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Languages that the search for one model with several thresholds takes back to the single one, at most.
@@ -28,6 +28,8 @@ pub struct Results<'a> {
     pub races: Vec<Race>,
     /// BM25's values on test, for each scenario.
     pub bm25: BTreeMap<Scenario, Vec<Measured>>,
+    /// The names of arms that studies trained on altered judgments.
+    pub altered: BTreeSet<String>,
     /// Rungs whose result was there already.
     pub resumed: usize,
 }
@@ -55,17 +57,20 @@ pub fn run<'a>(
         if scenario != Scenario::Monolingual {
             let monolingual: Option<&Choice> = choices.get(&Scenario::Monolingual);
             thresholds_by_language(&lab, scenario, &mut choice, monolingual)?;
+            choice.settle(scenario);
         }
         finish(&lab, scenario, &choice)?;
         choices.insert(scenario, choice);
     }
+    let chosen: BTreeSet<String> = lab.records().arms.keys().cloned().collect();
     if !plan.studies.is_empty() {
         study::run(&lab, &plan.studies)?;
     }
+    let altered = lab.records().arms.keys().filter(|n| !chosen.contains(*n)).cloned().collect();
     lab.remove_checkpoints()?;
     let bm25 = plan.scenarios.iter().map(|&s| (s, lab.bm25(s))).collect();
     let (records, resumed) = lab.into_records();
-    Ok(Results { records, choices, races, bm25, resumed })
+    Ok(Results { records, choices, races, bm25, altered, resumed })
 }
 
 /// Rungs that are run at most.
@@ -171,7 +176,8 @@ fn policies_of(own: &Choice, single: Method, scenario: Scenario, langs: &[Lang])
     let default: Policy = policy(single)?;
     let mut out = LabelPolicies::uniform(default);
     for lang in langs {
-        let wanted = policy(own.of(lang))?;
+        // A language that wants a loss of grades keeps the threshold of all.
+        let Some(wanted) = policy(own.of(lang)) else { continue };
         if wanted != default {
             out.rules.push(Rule {
                 scenario: Some(scenario),

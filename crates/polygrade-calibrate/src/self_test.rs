@@ -11,6 +11,7 @@ use crate::choose;
 use crate::lab::{Base, Watch};
 use crate::plan::{ArmLabels, Equal, Method, Plan, RaceSettings, Search};
 use crate::planted::{self, Spec, Truth};
+use crate::race::End;
 use crate::records::Cell;
 use polygrade_data::Result;
 use polygrade_encoder::Encoder;
@@ -55,12 +56,17 @@ pub struct SelfTest {
     pub visible: usize,
     /// Share of all cells in which the race was falsely certain.
     pub falsely_certain: f64,
+    /// Cells in which nothing was planted.
+    pub null: usize,
+    /// Those of them in which the race was falsely certain.
+    pub false_in_null: usize,
     /// Share of all cells in which the race's answer is among the ones that the full grid cannot tell apart.
     pub agrees_with_grid: f64,
     /// Training tokens of the races, as a share of the grids'.
     pub cost: f64,
-    /// Whether all is as promised: the planted one named in 90 % of the visible cells or more, false certainty in 5 %
-    /// or less.
+    /// Whether all is as promised: the planted one named in 90 % of the visible cells or more; false certainty in 5 % of
+    /// all cells or less, and where nothing was planted not more often than 5 % gives by chance (p ≥ 0.01); the grid's
+    /// answer in 95 % or more, at 45 % of its cost or less.
     pub passed: bool,
 }
 
@@ -78,16 +84,37 @@ pub fn run(seeds: u64, spec: &Spec, dir: &Path, watch: &(dyn Watch + Sync)) -> R
     let named = share(right, visible.len());
     let falsely_certain = share(cells.iter().filter(|c| c.falsely_certain).count(), cells.len());
     let agree = cells.iter().filter(|c| c.grid_left.contains(&c.named)).count();
+    let null: Vec<&Found> = cells.iter().filter(|c| c.planted.is_none()).collect();
+    let false_in_null = null.iter().filter(|c| c.falsely_certain).count();
     let sum = |of: fn(&Found) -> u64| cells.iter().map(of).sum::<u64>() as f64;
+    let agrees_with_grid = share(agree, cells.len());
+    let cost = sum(|c| c.tokens) / sum(|c| c.grid_tokens).max(1.0);
     Ok(SelfTest {
         named,
         visible: visible.len(),
         falsely_certain,
-        agrees_with_grid: share(agree, cells.len()),
-        cost: sum(|c| c.tokens) / sum(|c| c.grid_tokens).max(1.0),
-        passed: named >= 0.9 && falsely_certain <= 0.05 && !visible.is_empty(),
+        null: null.len(),
+        false_in_null,
+        agrees_with_grid,
+        cost,
+        passed: named >= 0.9
+            && falsely_certain <= 0.05
+            && at_least(false_in_null, null.len(), 0.05) >= 0.01
+            && agrees_with_grid >= 0.95
+            && cost <= 0.45,
         cells,
     })
+}
+
+/// The probability of `hits` or more among `n` at rate `p`.
+fn at_least(hits: usize, n: usize, p: f64) -> f64 {
+    let mut term = (1.0 - p).powi(n as i32);
+    let mut below = 0.0;
+    for k in 0..hits {
+        below += term;
+        term *= (n - k) as f64 / (k + 1) as f64 * p / (1.0 - p);
+    }
+    1.0 - below
 }
 
 fn one(seed: u64, spec: &Spec, dir: &Path) -> Result<Vec<Found>> {
@@ -132,16 +159,17 @@ fn one(seed: u64, spec: &Spec, dir: &Path) -> Result<Vec<Found>> {
             let (Some(a), Some(b)) = (test(best), test(rival)) else { return false };
             Contrast::of(&a.by_seed, &b.by_seed, None).interval(0.95).low > choose::margin(&plan)
         };
+        let visible = best.is_some_and(|b| rivals(b).all(|r| worse(r, b)));
         out.push(Found {
             seed,
             lang: lang.to_string(),
             planted: best,
             named: own(&raced, |c| vec![c.best]).first().copied().unwrap_or(plan.grid[0]),
-            visible: best.is_some_and(|b| rivals(b).all(|r| worse(r, b))),
             falsely_certain: match best {
-                Some(best) => !left.contains(&best),
+                Some(best) => !left.contains(&best) || (visible && race.end == End::Equivalent),
                 None => left.len() < plan.grid.len(),
             },
+            visible,
             left,
             grid_left: own(&full, |c| c.equivalent.clone()),
             tokens: race.tokens,

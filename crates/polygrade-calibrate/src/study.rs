@@ -8,6 +8,7 @@
 use crate::alteration::{Alteration, altered};
 use crate::choose;
 use crate::lab::{Entry, Lab};
+use crate::noise::Noise;
 use crate::plan::{Arm, ArmLabels, Method};
 use crate::records::{Cell, Records};
 use polygrade_data::{Error, Graded, Result, Split};
@@ -15,6 +16,7 @@ use polygrade_eval::bootstrap::{self, Interval};
 use polygrade_train::Scenario;
 use rayon::prelude::*;
 use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// One method under one alteration, in all languages together.
 #[derive(Debug, Clone, Serialize)]
@@ -47,6 +49,8 @@ pub struct Saving {
     /// The smallest of the tried shares from which on the mean stays at or above the default's with all data, less the
     /// margin; `null` where there is none.
     pub share: Option<f64>,
+    /// The paired difference to the default with all data at that share.
+    pub minus_default: Option<Interval>,
 }
 
 /// The kind and the amount of an alteration.
@@ -54,6 +58,16 @@ fn parts(alteration: &Alteration) -> (String, f64) {
     let text = alteration.to_string();
     let (kind, amount) = text.rsplit_once(':').unwrap_or((&text, ""));
     (kind.to_owned(), amount.parse().unwrap_or(0.0))
+}
+
+/// What tells an alteration from others: a file may hold another matrix tomorrow.
+fn key(alteration: &Alteration) -> String {
+    match alteration {
+        Alteration::Noise(Noise::Confusion { matrix, .. }) => {
+            format!("{alteration} {:016x}", xxh3_64(format!("{matrix:?}").as_bytes()))
+        }
+        plain => plain.to_string(),
+    }
 }
 
 /// Trains and measures all methods of the plan under all alterations, in each scenario, and without.
@@ -65,8 +79,7 @@ pub fn run(lab: &Lab, alterations: &[Alteration]) -> Result<()> {
             for alteration in [None].into_iter().chain(alterations.iter().map(Some)) {
                 for &method in &plan.grid {
                     for &seed in &plan.seeds {
-                        let (labels, altered) =
-                            (ArmLabels::Method(method), alteration.map(Alteration::to_string));
+                        let (labels, altered) = (ArmLabels::Method(method), alteration.map(key));
                         let arm = Arm { scenario, lang: lang.clone(), labels, seed, fold: None, altered };
                         arms.push((arm, alteration));
                     }
@@ -77,14 +90,15 @@ pub fn run(lab: &Lab, alterations: &[Alteration]) -> Result<()> {
     let one = |(arm, alteration): &(Arm, Option<&Alteration>)| -> Result<()> {
         let train = lab.train(None);
         let Some(whole) = lab.examples_of(arm, train) else { return Ok(()) };
-        let steps = whole.steps_per_epoch(plan.settings.batch) * plan.settings.epochs;
+        let every = (whole.steps_per_epoch(plan.settings.batch) * plan.settings.epochs) as u64;
+        let steps = lab.steps(arm.scenario, arm.lang.as_ref(), &whole).unwrap_or(every);
         let Some(alteration) = alteration else {
-            return lab.advance(&mut [Entry::new(arm.clone(), Some(&whole), Some(steps as u64))], 1.0, true);
+            return lab.advance(&mut [Entry::new(arm.clone(), Some(&whole), Some(steps))], 1.0, true);
         };
         let judgments = altered(lab.collection, lab.collection.judgments(Split::Train), alteration, arm.seed);
         let graded = Graded::of(lab.collection, &judgments);
         let Some(examples) = lab.examples_of(arm, &graded) else { return Ok(()) };
-        lab.advance(&mut [Entry::new(arm.clone(), Some(&examples), Some(steps as u64))], 1.0, true)
+        lab.advance(&mut [Entry::new(arm.clone(), Some(&examples), Some(steps))], 1.0, true)
     };
     match plan.settings.transformer.is_some() {
         true => arms.iter().try_for_each(one),
@@ -106,7 +120,7 @@ pub fn points(records: &Records, alterations: &[Alteration]) -> Result<Vec<Point
         for alteration in alterations {
             let (kind, amount) = parts(alteration);
             for &method in &records.plan.grid {
-                let (with, without) = (values(method, Some(&alteration.to_string()))?, values(method, None)?);
+                let (with, without) = (values(method, Some(&key(alteration)))?, values(method, None)?);
                 out.push(Point {
                     scenario,
                     kind: kind.clone(),
@@ -143,26 +157,40 @@ pub fn points(records: &Records, alterations: &[Alteration]) -> Result<Vec<Point
 }
 
 /// How much data each method needs to equal `default` with all of it.
-pub fn savings(records: &Records, points: &[Point], default: Method) -> Vec<Saving> {
+pub fn savings(
+    records: &Records,
+    alterations: &[Alteration],
+    points: &[Point],
+    default: Method,
+) -> Result<Vec<Saving>> {
     let margin = choose::margin(records.plan);
     let mut out: Vec<Saving> = Vec::new();
     for point in points.iter().filter(|p| p.kind == "queries" || p.kind == "judgments") {
+        let (scenario, kind, method) = (point.scenario, point.kind.clone(), point.method);
+        if out.iter().any(|s| (s.scenario, &s.kind, s.method) == (scenario, &kind, method)) {
+            continue;
+        }
         let curve = |method: Method| {
             let own = points
                 .iter()
                 .filter(move |p| (p.scenario, &p.kind, p.method) == (point.scenario, &point.kind, method));
             own.map(|p| (p.amount, p.value.mean)).collect::<Vec<(f64, f64)>>()
         };
-        let known = out
-            .iter()
-            .any(|s| (s.scenario, &s.kind, s.method) == (point.scenario, &point.kind, point.method));
-        let Some(&(_, goal)) = curve(default).last().filter(|_| !known) else { continue };
+        let Some(&(_, goal)) = curve(default).last() else { continue };
         // From the whole downwards, as long as the goal is met.
         let met = |(_, mean): &&(f64, f64)| *mean >= goal - margin;
-        let curve = curve(point.method);
-        let share = curve.iter().rev().take_while(met).last().map(|(amount, _)| *amount);
-        let (scenario, kind, method) = (point.scenario, point.kind.clone(), point.method);
-        out.push(Saving { scenario, kind, method, default, share });
+        let share = curve(method).iter().rev().take_while(met).last().map(|(amount, _)| *amount);
+        let minus_default = share.map(|share| {
+            let cell = Cell::new(scenario, None);
+            let altered = alterations.iter().find(|a| parts(a) == (kind.clone(), share)).map(key);
+            let of = |method, altered: Option<&str>| {
+                let values = records.test_altered(cell, &ArmLabels::Method(method), altered);
+                values.map(|v| records.sampled(cell, v)).unwrap_or_default()
+            };
+            let (own, whole) = (of(method, altered.as_deref()), of(default, None));
+            bootstrap::paired(&own.by_seed, &whole.by_seed, records.plan.level)
+        });
+        out.push(Saving { scenario, kind, method, default, share, minus_default });
     }
-    out
+    Ok(out)
 }

@@ -1,7 +1,7 @@
 //! What labels and batches cost: `cargo run --release -p polygrade-train --example label_cost -- COLLECTION TAU
 //! [EPOCHS]` gathers examples, draws all batches of a training with a static encoder, and trains; it prints the times
 //! for each way of making batches, and the share of the first two in the whole. `RAYON_NUM_THREADS` sets the threads.
-#![allow(clippy::unwrap_used, reason = "a measurement may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints")]
 
 use polygrade_data::{Collection, Split};
 use polygrade_encoder::{NewStatic, NewStaticBase};

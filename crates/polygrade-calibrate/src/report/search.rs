@@ -26,8 +26,8 @@ pub(super) fn races(c: &Calibration, scenario: Scenario) -> String {
         "Nothing differed, so nothing was trained for it.".into()
     };
     let mut out = format!(
-        "<h3>How the race went</h3>\n<p class=\"note\">At each rung all that are left are compared in pairs; those that are \
-         significantly worse than another leave (families of {:.0} %, over rungs and pairs). {cost}</p>\n\
+        "<h3>How the race went</h3>\n<p class=\"note\">At each rung all that are left are compared in pairs, as they stand then; \
+         those that are significantly worse than another leave (families of {:.0} %, over rungs and pairs). {cost}</p>\n\
          <div class=\"wide\"><table><thead><tr><th>{}</th>",
         c.level * 100.0,
         if scenario == Scenario::Monolingual { "queries in" } else { "model" }
@@ -80,7 +80,7 @@ pub(super) fn prior(c: &Calibration, scenario: Scenario) -> String {
         return String::new();
     };
     let verdict = match first.right {
-        Some(true) => "It is among the best",
+        Some(true) => "It was not ruled out",
         Some(false) => "It was wrong",
         None => "Nothing was found to compare it with",
     };
@@ -89,7 +89,7 @@ pub(super) fn prior(c: &Calibration, scenario: Scenario) -> String {
     let by_lang = if own.is_empty() {
         String::new()
     } else {
-        format!("; by language it was among the best in {right} of {}", own.len())
+        format!("; by language it was not ruled out in {right} of {}", own.len())
     };
     format!(
         "<p class=\"note\">Guess before training, from the grades alone: {} ({}). {verdict}{by_lang}.</p>\n",

@@ -49,11 +49,21 @@ pub(super) fn studies(c: &Calibration) -> String {
         .iter()
         .map(|s| {
             let reached = match s.share {
-                Some(share) => format!("with {:.0} % of the {}", share * 100.0, s.kind),
+                Some(share) => format!(
+                    "with {:.0} % of the {}{}",
+                    share * 100.0,
+                    s.kind,
+                    s.minus_default.map_or(String::new(), |d| format!(
+                        " ({} [{}, {}])",
+                        signed(d.mean),
+                        signed(d.low),
+                        signed(d.high)
+                    ))
+                ),
                 None => format!("with none of the tried shares of the {}", s.kind),
             };
             format!(
-                "<li>{}, {}: as good as {} with all data {reached}</li>",
+                "<li>{}, {}: its mean is that of {} with all data {reached}</li>",
                 escape(title(s.scenario).split(':').next().unwrap_or("")),
                 escape(&s.method.title()),
                 escape(&s.default.title())

@@ -59,11 +59,14 @@ impl SeedVariance {
     /// Pooled over several pairs that train alike. `systems` is the number of systems that the pairs are made of:
     /// pairs of the same systems are not independent, and count as `systems` − 1.
     pub fn pooled(of: &[SeedVariance], systems: usize) -> SeedVariance {
-        let known: Vec<&SeedVariance> = of.iter().filter(|v| v.df > 0.0).collect();
-        let Some(first) = known.first() else { return SeedVariance::default() };
-        let mean = known.iter().map(|v| v.variance).sum::<f64>() / known.len() as f64;
-        let independent = systems.saturating_sub(1).clamp(1, known.len()) as f64;
-        SeedVariance { variance: mean, df: first.df * independent }
+        let df: f64 = of.iter().map(|v| v.df).sum();
+        if df == 0.0 {
+            return SeedVariance::default();
+        }
+        let pairs = of.iter().filter(|v| v.df > 0.0).count();
+        let mean = of.iter().map(|v| v.variance * v.df).sum::<f64>() / df;
+        let independent = systems.saturating_sub(1).clamp(1, pairs) as f64;
+        SeedVariance { variance: mean, df: df * independent / pairs as f64 }
     }
 }
 

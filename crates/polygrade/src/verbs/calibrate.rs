@@ -4,6 +4,7 @@ use super::common::{Base, NewEncoder, langs};
 use super::training::Training;
 use crate::ui::{Ui, table};
 use indicatif::ProgressBar;
+use polygrade_calibrate::choose::Verdict;
 use polygrade_calibrate::lab::Watch;
 use polygrade_calibrate::outcome::{ALL, Cell, test_of};
 use polygrade_calibrate::plan::{Equal, RaceSettings, Search};
@@ -120,6 +121,11 @@ fn search(collection: &Collection, plan: &Plan, base: &Base, out: &Path, ui: &Ui
         plan.seeds.len(),
         plan.scenarios.len()
     ));
+    if let Search::Race(race) = &plan.search
+        && race.seeds.min(plan.seeds.len()) < 2
+    {
+        ui.note("one seed: intervals do not know how much chance is in a training");
+    }
     if plan.folds > 0 {
         ui.note(&format!("few dev queries: cross-fitting in {} folds of train and dev", plan.folds));
     }
@@ -176,7 +182,7 @@ pub(super) fn auto(
 
 fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
     let langs = langs(args.langs.as_deref(), collection)?;
-    let scenarios = match &args.scenario {
+    let scenarios: Vec<Scenario> = match &args.scenario {
         Some(names) => names
             .split(',')
             .map(|n| {
@@ -188,6 +194,7 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
             .collect::<Result<_>>()?,
         None => possible(collection, &langs),
     };
+    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|s| scenarios.contains(s)).collect();
     let mut grid = match &args.grid {
         Some(text) => text
             .split(',')
@@ -284,13 +291,15 @@ fn self_test(seeds: u64, ui: &Ui) -> Result<()> {
             ["seed", "language", "planted τ", "visible", "race leaves", "grid leaves", "falsely certain"];
         format!(
             "{}\nplanted threshold named in {:.1} % of {} cells where it can be seen (90 % promised)\n\
-             false certainty in {:.1} % of {} cells (at most 5 % promised)\n\
+             false certainty in {:.1} % of {} cells (at most 5 % promised); {} of the {} where nothing was planted\n\
              answer among those that the full grid leaves: {:.1} %, at {:.0} % of its training tokens\n{}",
             table(&head, &f.cells.iter().map(row).collect::<Vec<_>>()),
             100.0 * f.named,
             f.visible,
             100.0 * f.falsely_certain,
             f.cells.len(),
+            f.false_in_null,
+            f.null,
             100.0 * f.agrees_with_grid,
             100.0 * f.cost,
             if f.passed { "passed" } else { "FAILED" }
@@ -405,6 +414,12 @@ fn text(c: &Calibration) -> String {
                 cell.tau_best.to_string(),
                 format!("{:.3}", mean(&cell.tau_best)),
                 rivals,
+                match cell.verdict {
+                    Verdict::Settled => "settled",
+                    Verdict::Equivalent => "equivalent",
+                    Verdict::Open => "open",
+                }
+                .to_owned(),
                 cell.tau_chosen.to_string(),
                 value("calibrated"),
                 value("untrained"),
@@ -418,7 +433,8 @@ fn text(c: &Calibration) -> String {
             .partition(|x| x.query_lang == ALL);
         let rows: Vec<Vec<String>> = langs.into_iter().chain(all).map(row).collect();
         out += &format!("{} ({} on dev; on test at the end)\n", scenario.name(), c.metric);
-        let head = ["queries in", "best", "dev", "as good", "chosen", "calibrated", "untrained", "BM25"];
+        let head =
+            ["queries in", "best", "dev", "as good", "verdict", "chosen", "calibrated", "untrained", "BM25"];
         out += &table(&head, &rows);
         out.push('\n');
     }
@@ -430,8 +446,10 @@ fn cost(c: &Calibration) -> String {
     let (own, grid) = (c.search.tokens as f64 / 1e6, c.search.grid_tokens as f64 / 1e6);
     match c.search.kind {
         "race" if grid > 0.0 => format!(
-            "race: {own:.2} million training tokens, {:.0} % of the full grid's {grid:.2} million\n",
-            100.0 * own / grid
+            "race: {own:.2} million training tokens, {:.0} % of the full grid's {grid:.2} million; {:.2} million with all \
+             that was trained for the final models\n",
+            100.0 * own / grid,
+            c.search.total_tokens as f64 / 1e6
         ),
         _ => String::new(),
     }

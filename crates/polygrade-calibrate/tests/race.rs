@@ -1,0 +1,196 @@
+//! Races on collections whose truth is planted: what they find, and what they must not depend on.
+#![allow(clippy::unwrap_used)]
+
+use polygrade_calibrate::lab::Watch;
+use polygrade_calibrate::plan::{ArmLabels, Equal, RaceSettings, Search};
+use polygrade_calibrate::planted::{self, Planted, Spec};
+use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, self_test};
+use polygrade_data::Split;
+use polygrade_encoder::{Encoder, NewStaticBase};
+use polygrade_train::{Loss, Policy, Scenario};
+use serde_json::Value;
+use std::path::Path;
+
+struct Silent;
+
+impl Watch for Silent {
+    fn total(&self, _: usize) {}
+    fn done(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+}
+
+fn made() -> Made {
+    Made {
+        command: String::new(),
+        version: String::new(),
+        encoder: String::new(),
+        settings: String::new(),
+        date: String::new(),
+        seconds: 0.0,
+        threads: 1,
+        machine: String::new(),
+    }
+}
+
+fn threshold(t: f32) -> Method {
+    Method::Policy(Policy::Threshold(t))
+}
+
+fn plan(planted: &Planted, scenarios: &[Scenario], grid: &[Method]) -> Plan {
+    Plan {
+        scenarios: scenarios.to_vec(),
+        langs: planted.collection.langs(),
+        grid: grid.to_vec(),
+        seeds: vec![1, 2, 3],
+        settings: planted::settings(),
+        level: 0.95,
+        encoder: "planted".into(),
+        search: Search::Race(RaceSettings::for_methods(grid.len())),
+        equal: Equal::Steps,
+        folds: 0,
+        studies: Vec::new(),
+        default: grid[0],
+        teacher: None,
+    }
+}
+
+struct Place {
+    planted: Planted,
+    encoders: NewStaticBase,
+}
+
+impl Place {
+    fn new(spec: &Spec) -> Place {
+        let planted = planted::collection(3, spec);
+        let encoders = planted::encoder(&planted.collection).unwrap();
+        Place { planted, encoders }
+    }
+
+    /// The calibration without what depends on the clock.
+    fn run(&self, plan: &Plan, dir: &Path) -> Value {
+        let base = |seed| Encoder::from(self.encoders.encoder(seed));
+        let results = polygrade_calibrate::run(&self.planted.collection, plan, &base, dir, &Silent).unwrap();
+        let found = Calibration::new(&self.planted.collection, plan, &results, made()).unwrap();
+        let mut found: Value = serde_json::from_str(&found.to_json().unwrap()).unwrap();
+        for cell in found["cells"].as_array_mut().unwrap() {
+            for arm in cell["arms"].as_array_mut().unwrap() {
+                arm.as_object_mut().unwrap().remove("seconds");
+            }
+        }
+        found
+    }
+}
+
+fn small() -> Spec {
+    Spec { train: 128, dev: 40, test: 60, ..Spec::default() }
+}
+
+#[test]
+fn the_race_finds_what_was_planted_and_nothing_where_nothing_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = self_test::run(5, &Spec::default(), dir.path(), &Silent).unwrap();
+    assert!(found.visible >= 12, "{found:?}");
+    assert!(found.passed, "{found:?}");
+    assert!(found.agrees_with_grid >= 0.95 && found.cost <= 0.45, "{found:?}");
+    let weak = Spec { strength: 0.0, ..Spec::default() };
+    let found = self_test::run(3, &weak, dir.path().join("weak").as_path(), &Silent).unwrap();
+    assert!(found.visible == 0, "no strength, no effect: {found:?}");
+}
+
+#[test]
+fn a_race_does_not_look_at_what_an_earlier_run_found_further_on() {
+    let place = Place::new(&small());
+    let plan = plan(&place.planted, &Scenario::ALL[..2], &[1.0, 2.0, 3.0].map(threshold));
+    let (alone, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fresh = place.run(&plan, alone.path());
+    let full = place.run(&Plan { search: Search::Grid, ..plan.clone() }, after.path());
+    assert_eq!(place.run(&plan, after.path()), fresh, "after the grid");
+    // And the grid does not depend on the race that was there before it.
+    assert_eq!(place.run(&Plan { search: Search::Grid, ..plan }, alone.path()), full);
+    assert!(fresh["search"]["tokens"].as_f64() < full["search"]["tokens"].as_f64().map(|t| 0.45 * t));
+}
+
+#[test]
+fn all_that_competes_runs_with_folds_pairs_and_studies() {
+    let place = Place::new(&small());
+    let grid = [
+        threshold(1.0),
+        threshold(3.0),
+        Method::Policy(Policy::Band { lo: 0.0, hi: 2.0 }),
+        Method::Policy(Policy::Soft(1.0)),
+        Method::Policy(Policy::AllThresholds),
+        Method::Loss(Loss::Bixse),
+        Method::Loss(Loss::Cosent),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let studies = ["queries:0.5", "adjacent:0.5"].map(|s| Alteration::parse(s).unwrap()).to_vec();
+    let base = plan(&place.planted, &[Scenario::Mixture], &grid);
+    let plan = Plan { folds: 3, equal: Equal::Pairs, studies, seeds: vec![1, 2], ..base };
+    let found = place.run(&plan, dir.path());
+    let overall = &found["cells"][0];
+    // Every query of train and dev speaks, once.
+    let of = |s| place.planted.collection.graded(s).queries().len() as u64;
+    assert_eq!(overall["queries"].as_u64().unwrap(), of(Split::Train) + of(Split::Dev));
+    let points = found["studies"].as_array().unwrap();
+    assert_eq!(points.len(), 2 * grid.len() * 2, "both kinds, as altered and whole");
+    assert!(found["savings"].as_array().unwrap().len() == grid.len());
+    // With equal pairs, the threshold with fewer positives takes more steps.
+    let steps = |method: &str| {
+        let arms = overall["arms"].as_array().unwrap();
+        arms.iter().find(|a| a["policy"] == method).unwrap()["steps"].as_u64().unwrap() as f64
+            / overall["policies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|p| p["policy"] == method)
+                .unwrap()["reached"]
+                .as_f64()
+                .unwrap()
+    };
+    assert!(steps("3") > 1.5 * steps("1"), "{} {}", steps("3"), steps("1"));
+}
+
+#[test]
+fn one_method_needs_no_race_and_twins_are_one() {
+    let place = Place::new(&small());
+    let dir = tempfile::tempdir().unwrap();
+    let one = place.run(&plan(&place.planted, &[Scenario::Mixture], &[threshold(1.0)]), dir.path());
+    assert_eq!(one["cells"][0]["verdict"], "settled");
+    assert_eq!(one["search"]["races"][0]["tokens"], 0);
+    // 2 and 2.5 label whole grades alike only from 3 on: 2.5 and 3 are twins.
+    let grid = [1.0, 2.5, 3.0].map(threshold);
+    let twins = place.run(&plan(&place.planted, &[Scenario::Mixture], &grid), dir.path());
+    let policies = twins["cells"][0]["policies"].as_array().unwrap();
+    assert_eq!(policies[1]["mean"], policies[2]["mean"]);
+    let names: Vec<String> = std::fs::read_dir(dir.path().join("arms"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(
+        names.iter().any(|n| n.contains("tau2.5")) && !names.iter().any(|n| n.contains("tau3-")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn arms_have_names_of_their_own() {
+    let methods: Vec<ArmLabels> = ["1", "0:1", "soft:1", "all", "bixse", "ordinal"]
+        .map(|m| ArmLabels::Method(Method::parse(m).unwrap()))
+        .into_iter()
+        .collect();
+    let mut names = std::collections::BTreeSet::new();
+    for labels in &methods {
+        for altered in [None, Some("queries:0.5".to_owned()), Some("judgments:0.5".to_owned())] {
+            let arm = polygrade_calibrate::plan::Arm {
+                scenario: Scenario::Mixture,
+                lang: None,
+                labels: labels.clone(),
+                seed: 1,
+                fold: None,
+                altered,
+            };
+            assert!(names.insert(arm.name()), "{}", arm.name());
+        }
+    }
+    assert!(Method::parse("info-nce").is_none() && Method::parse("graded").is_none());
+}
