@@ -128,9 +128,13 @@ fn all_that_competes_runs_with_folds_pairs_and_studies() {
     let plan = Plan { folds: 3, equal: Equal::Pairs, studies, seeds: vec![1, 2], ..base };
     let found = place.run(&plan, dir.path());
     let overall = &found["cells"][0];
-    // Every query of train and dev speaks, once.
-    let of = |s| place.planted.collection.graded(s).queries().len() as u64;
-    assert_eq!(overall["queries"].as_u64().unwrap(), of(Split::Train) + of(Split::Dev));
+    // Every query of train and dev that has something to find speaks, once.
+    let units = [Split::Train, Split::Dev].map(|s| {
+        let graded = place.planted.collection.graded(s);
+        let found = |q: &&u32| graded.judged(**q).any(|(_, grade)| grade > 0.0);
+        graded.queries().iter().filter(found).count() as u64
+    });
+    assert_eq!(overall["queries"].as_u64().unwrap(), units.iter().sum::<u64>());
     let points = found["studies"].as_array().unwrap();
     assert_eq!(points.len(), 2 * grid.len() * 2, "both kinds, as altered and whole");
     assert!(found["savings"].as_array().unwrap().len() == grid.len());
@@ -147,7 +151,7 @@ fn all_that_competes_runs_with_folds_pairs_and_studies() {
                 .as_f64()
                 .unwrap()
     };
-    assert!(steps("3") > 1.5 * steps("1"), "{} {}", steps("3"), steps("1"));
+    assert!(steps("3") > 1.2 * steps("1"), "{} {}", steps("3"), steps("1"));
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn one_method_needs_no_race_and_twins_are_one() {
     let dir = tempfile::tempdir().unwrap();
     let one = place.run(&plan(&place.planted, &[Scenario::Mixture], &[threshold(1.0)]), dir.path());
     assert_eq!(one["cells"][0]["verdict"], "settled");
-    assert_eq!(one["search"]["races"][0]["tokens"], 0);
+    assert_eq!(one["cells"][0]["policies"][0]["reached"], 1.0);
     // 2 and 2.5 label whole grades alike only from 3 on: 2.5 and 3 are twins.
     let grid = [1.0, 2.5, 3.0].map(threshold);
     let twins = place.run(&plan(&place.planted, &[Scenario::Mixture], &grid), dir.path());

@@ -58,8 +58,24 @@ pub(super) fn races(c: &Calibration, scenario: Scenario) -> String {
             };
         }
         let (share, seeds) = race.rounds.last().map_or((0.0, 0), |r| (r.share, r.seeds));
-        let _ =
-            writeln!(out, "<td>{}, at {:.0} % with {seeds} seeds</td></tr>", end(race.end), share * 100.0);
+        let cell = c.cells.iter().find(|x| x.scenario == scenario && x.query_lang == lang && !x.is_pair());
+        let lead = match cell.and_then(|x| Some((x, x.runner_up?))) {
+            Some((x, second)) if race.survivors.len() > 1 => format!(
+                "<small>{} over {}: {} [{}, {}]</small>",
+                escape(&x.tau_best.title()),
+                escape(&second.title()),
+                signed(x.difference),
+                signed(x.ci[0]),
+                signed(x.ci[1])
+            ),
+            _ => String::new(),
+        };
+        let _ = writeln!(
+            out,
+            "<td>{}, at {:.0} % with {seeds} seeds{lead}</td></tr>",
+            end(race.end),
+            share * 100.0
+        );
     }
     out + "</tbody></table></div>\n"
 }
