@@ -3,8 +3,8 @@
 //!
 //! An arm is brought to a share of its steps, measured, and may go on from there later: the bits are those of a
 //! training that was never interrupted. Its record is one file under `arms/`, written anew, atomically, after each
-//! rung. Models stay in memory between rungs; transformers leave checkpoints instead, which are removed when the arm
-//! is done. Arms run in parallel, each on one thread, and their results do not depend on that.
+//! rung. Models stay in memory between rungs; transformers, and models that would take more than 2 GiB together, leave checkpoints
+//! instead, which are removed when the arm is done. Arms run in parallel, each on one thread, and their results do not depend on that.
 //!
 //! Two methods that label every training pair alike make the same model, which is trained once.
 
@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// Models that wait for their next rung are held in memory up to so many bytes, all in all.
+const MEMORY: u64 = 2 << 30;
 
 /// The metric, by which methods are compared.
 pub const METRIC: Measure = Measure::Ndcg(Some(10));
@@ -52,6 +55,8 @@ pub struct Lab<'a> {
     dir: PathBuf,
     /// Whether all threads share one arm, so that one model is in memory at a time; else each thread has its own.
     share: bool,
+    /// Parameters of a model with their two moments.
+    model_bytes: u64,
     records: Mutex<Records<'a>>,
     /// The fewest pairs of an epoch that any method of the grid has, by scenario and language.
     fewest_pairs: Mutex<BTreeMap<(Scenario, Option<Lang>), f64>>,
@@ -102,6 +107,7 @@ impl<'a> Lab<'a> {
             fingerprint: plan.fingerprint(collection),
             dir: dir.join("arms"),
             share: plan.settings.transformer.is_some(),
+            model_bytes: 3 * 4 * base(first).parameters() as u64,
             records: Mutex::new(Records::new(collection, plan)),
             fewest_pairs: Mutex::default(),
             resumed: Mutex::new(0),
@@ -211,19 +217,27 @@ impl<'a> Lab<'a> {
     /// Brings all entries to a share of their steps and measures them on dev, and after the last step on `test` too
     /// where that is asked for.
     pub fn advance<'e>(&'e self, entries: &mut [Entry<'e>], share: f64, test: bool) -> Result<()> {
-        let one = |entry: &mut Entry<'e>| {
-            let (name, resumed) = self.advance_one(entry, share, test)?;
+        let one = |entry: &mut Entry<'e>, keep: bool| {
+            let (name, resumed) = self.advance_one(entry, (share, keep), test)?;
             *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) += usize::from(resumed);
             self.watch.done(&name);
             Ok(())
         };
+        // Models that would crowd each other out go to disk between rungs.
+        let keep = !self.share && entries.len() as u64 * self.model_bytes <= MEMORY;
+        let one = |entry: &mut Entry<'e>| one(entry, keep);
         match self.share {
             true => entries.iter_mut().try_for_each(one),
             false => entries.par_iter_mut().with_max_len(1).try_for_each(one),
         }
     }
 
-    fn advance_one<'e>(&'e self, entry: &mut Entry<'e>, share: f64, test: bool) -> Result<(String, bool)> {
+    fn advance_one<'e>(
+        &'e self,
+        entry: &mut Entry<'e>,
+        (share, keep): (f64, bool),
+        test: bool,
+    ) -> Result<(String, bool)> {
         let name = entry.arm.name();
         let path = self.dir.join(format!("{name}.json"));
         // One that was trained for another number of steps was another training.
@@ -244,7 +258,7 @@ impl<'a> Lab<'a> {
         if !there {
             match self.same_as(&entry.arm) {
                 Some(first) => result = first,
-                None => self.run(entry, share, test, &mut result)?,
+                None => self.run(entry, (share, keep), test, &mut result)?,
             }
             let json = serde_json::to_vec(&result).map_err(|e| Error::Internal(e.to_string()))?;
             io::write(&path, &json)?;
@@ -269,7 +283,7 @@ impl<'a> Lab<'a> {
     fn run<'e>(
         &'e self,
         entry: &mut Entry<'e>,
-        share: f64,
+        (share, keep): (f64, bool),
         test: bool,
         result: &mut ArmResult,
     ) -> Result<()> {
@@ -342,10 +356,10 @@ impl<'a> Lab<'a> {
             result.test = Some(on_test);
         }
         if trainer.done() < trainer.total() {
-            if self.share {
-                trainer.save_checkpoint(&checkpoint)?;
-            } else {
+            if keep {
                 entry.live = Some(trainer);
+            } else {
+                trainer.save_checkpoint(&checkpoint)?;
             }
         } else if checkpoint.exists() {
             std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;

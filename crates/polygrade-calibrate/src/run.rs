@@ -120,11 +120,13 @@ fn grid(lab: &Lab, scenario: Scenario) -> Result<()> {
 }
 
 fn race_all(lab: &Lab, scenario: Scenario, settings: &RaceSettings) -> Result<Vec<Race>> {
-    in_parallel(lab, &lab.plan.models(scenario), |lang| {
+    // One race after the other: its own arms keep all threads busy, and models wait in memory for their next rung.
+    let one = |lang: &Option<Lang>| {
         let contenders = race::methods(&lab.plan.grid);
         let field = Field::new(lab, scenario, lang.as_ref(), contenders, true);
         race::race(lab, &field, settings)
-    })
+    };
+    lab.plan.models(scenario).iter().map(one).collect()
 }
 
 fn in_parallel<T: Send>(

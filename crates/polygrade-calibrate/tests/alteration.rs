@@ -173,7 +173,7 @@ proptest! {
             prop_assert_eq!(kept.len(), 24 * each);
         }
         prop_assert_eq!(make(1.0).select(&c, &j, seed), j);
-        prop_assert!(make(0.0).select(&c, &c.judgments(polygrade_data::Split::Train)[..], seed).is_empty());
+        prop_assert!(make(0.0).select(&c, c.judgments(polygrade_data::Split::Train), seed).is_empty());
     }
 }
 
