@@ -106,11 +106,20 @@ pub struct Verdict {
 
 /// Compares all pairs of contenders at level `alpha` together.
 pub fn judge(pairs: &BTreeMap<(usize, usize), Contrast>, alpha: f64, margin: f64) -> Verdict {
+    // Two one-sided tests at alpha: the interval at 1 − 2 alpha lies inside, divided over the pairs.
+    let level = 1.0 - 2.0 * alpha / pairs.len().max(1) as f64;
+    let inside = |c: &Contrast| {
+        let i = c.interval(level);
+        i.low >= -margin && i.high <= margin
+    };
+    let equivalent: Vec<(usize, usize)> =
+        pairs.iter().filter(|(_, c)| inside(c)).map(|(pair, _)| *pair).collect();
     let p: Vec<f64> = pairs.values().map(Contrast::p).collect();
     let adjusted = Correction::Holm.adjust(&p);
     let mut dropped: BTreeMap<usize, Dropped> = BTreeMap::new();
     for ((&(a, b), contrast), &p) in pairs.iter().zip(&adjusted) {
-        if p >= alpha || contrast.mean == 0.0 {
+        // What differs for certain, but by less than the margin, is no worse.
+        if p >= alpha || equivalent.contains(&(a, b)) {
             continue;
         }
         let (worse, than) = if contrast.mean < 0.0 { (a, b) } else { (b, a) };
@@ -120,13 +129,6 @@ pub fn judge(pairs: &BTreeMap<(usize, usize), Contrast>, alpha: f64, margin: f64
             *kept = found;
         }
     }
-    // Two one-sided tests at alpha: the interval at 1 − 2 alpha lies inside, divided over the pairs.
-    let level = 1.0 - 2.0 * alpha / pairs.len().max(1) as f64;
-    let inside = |c: &Contrast| {
-        let i = c.interval(level);
-        i.low >= -margin && i.high <= margin
-    };
-    let equivalent = pairs.iter().filter(|(_, c)| inside(c)).map(|(pair, _)| *pair).collect();
     Verdict { dropped: dropped.into_values().collect(), equivalent }
 }
 
