@@ -125,9 +125,11 @@ impl Collection {
         all.into_iter().cloned().collect()
     }
 
-    /// A number that another collection does not share: of all texts, languages, groups and judgments, in order.
+    /// A number that another collection does not share: of the highest grade and all texts, languages, groups and
+    /// judgments, in order.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&self.meta.grades.max.to_le_bytes());
         let mut text = |text: &str| {
             hash.update(&(text.len() as u64).to_le_bytes());
             hash.update(text.as_bytes());

@@ -184,9 +184,13 @@ fn grades_are_mapped_on_import() {
     // Mapped first, then moved to begin at 0.
     let c = trec(two).import(Format::Trec, &options(&["1..2=1,3=5"], Some((1.0, 5.0))));
     assert_eq!((graded(&c, Split::Train), c.meta.grades.max), (own(4.0, 0.0).to_vec(), 4.0));
-    // A file's own map goes first; another file's does not count.
-    let c = trec(two).import(Format::Trec, &options(&["*", "qrels.tsv:3=2,*", "other.tsv:3=1"], None));
+    // A file's own map goes first; that of a file that is not there is refused.
+    let c = trec(two).import(Format::Trec, &options(&["*", "qrels.tsv:3=2,*"], None));
     assert_eq!(graded(&c, Split::Train), own(2.0, 1.5));
+    let place = trec(two);
+    let e = place.try_import(Format::Trec, &options(&["*", "other.tsv:3=1"], None)).err().unwrap();
+    assert!(e.exit_code() == 2 && e.to_string().contains("other.tsv"), "{e}");
+    assert!(!place.out().exists());
 
     let place = trec(two);
     let problems = place.faults(Format::Trec, &options(&["3=3"], None));

@@ -120,6 +120,7 @@ fn train(options: &HashMap<String, String>) -> Result<()> {
         let targets = Targets {
             roles: &roles,
             grades: &vec![f32::NAN; roles.len()],
+            aims: &[],
             policies: &vec![Policy::Threshold(1.0); *queries],
             temperatures: &vec![0.05; *queries],
             teacher: &[],

@@ -88,6 +88,8 @@ struct Judged {
     text: u32,
     grade: f32,
     label: Label,
+    /// That of the languages of query and passage.
+    policy: Policy,
 }
 
 /// The training examples of a split.
@@ -107,6 +109,8 @@ pub struct Examples {
     queries_by_lang: Vec<usize>,
     langs: Vec<Lang>,
     teacher: Option<Arc<TeacherScores>>,
+    /// The teacher's scores by query and text, of texts that several passages share.
+    teacher_of_text: FxHashMap<(Index, u32), f32>,
     /// Examples of each language that have a positive where their batches look for it: in the scenario or, in hybrid
     /// batches, in their own language; and those with one in another language.
     decks: [Vec<Vec<u32>>; 2],
@@ -135,6 +139,9 @@ pub struct Batch {
     pub roles: Vec<Role>,
     /// The grade of each judged pair, NaN where it is not judged; queries × candidates.
     pub grades: Vec<f32>,
+    /// What graded losses aim at for each judged pair, as its own label and policy say ([`Policy::aim`]); NaN where it is
+    /// not judged or takes no part. Queries × candidates.
+    pub aims: Vec<f64>,
     /// The policy of each query.
     pub policies: Vec<Policy>,
     /// The place of each query's language among [`Examples::langs`].
@@ -184,6 +191,7 @@ impl Examples {
             scenario,
             langs: langs.to_vec(),
             teacher: None,
+            teacher_of_text: FxHashMap::default(),
             batching,
             max_grade: collection.meta.grades.max,
             queries_by_lang: vec![0; langs.len()],
@@ -201,6 +209,7 @@ impl Examples {
                     text: out.text_of[passage as usize],
                     grade: pair.grade,
                     label: pair.label,
+                    policy: pair.policy,
                 });
                 // Across languages, the query's own stays out.
                 if pair.label == Label::Positive
@@ -287,7 +296,21 @@ impl Examples {
 
     /// Takes a teacher's scores along, for the losses that learn from them.
     pub fn set_teacher(&mut self, teacher: Arc<TeacherScores>) {
+        let mut passages_of = vec![0u32; self.text_of.len()];
+        self.text_of.iter().for_each(|t| passages_of[*t as usize] += 1);
+        let shared = teacher.iter().filter(|(_, p, _)| passages_of[self.text_of[*p as usize] as usize] > 1);
+        let mut shared: Vec<(Index, Index, f32)> = shared.collect();
+        // The last entry of a key stays: that of the first passage.
+        shared.sort_unstable_by_key(|(q, p, _)| (*q, std::cmp::Reverse(*p)));
+        self.teacher_of_text =
+            shared.into_iter().map(|(q, p, s)| ((q, self.text_of[p as usize]), s)).collect();
         self.teacher = Some(teacher);
+    }
+
+    /// The teacher's score of a pair: that of the passage, else that of another one with its text.
+    fn teacher_score(&self, query: Index, passage: Index) -> Option<f32> {
+        let of_text = || self.teacher_of_text.get(&(query, self.text_of[passage as usize])).copied();
+        self.teacher.as_ref().and_then(|t| t.get(query, passage)).or_else(of_text)
     }
 
     /// How many pairs of a query and a judged passage are trained on, and how many of them have no teacher's score.
@@ -296,8 +319,7 @@ impl Examples {
         for e in &self.examples {
             for passage in e.variants.iter().flat_map(|v| v.positives.iter().chain(&v.negatives)) {
                 pairs += 1;
-                let known = self.teacher.as_ref().is_some_and(|t| t.get(e.query, *passage).is_some());
-                without += usize::from(!known);
+                without += usize::from(self.teacher_score(e.query, *passage).is_none());
             }
         }
         (pairs, without)
@@ -306,9 +328,11 @@ impl Examples {
     /// Writes the teacher's score of each pair of a batch, NaN where there is none; nothing without a teacher.
     pub fn teacher_scores(&self, batch: &Batch, out: &mut Vec<f32>) {
         out.clear();
-        let Some(teacher) = &self.teacher else { return };
+        if self.teacher.is_none() {
+            return;
+        }
         for &q in &batch.queries {
-            out.extend(batch.passages.iter().map(|p| teacher.get(q, *p).unwrap_or(f32::NAN)));
+            out.extend(batch.passages.iter().map(|p| self.teacher_score(q, *p).unwrap_or(f32::NAN)));
         }
     }
 
@@ -320,13 +344,15 @@ impl Examples {
     /// Feeds everything that decides the batches to `add`, to tell sets of examples apart.
     pub fn fingerprint(&self, mut add: impl FnMut(u64)) {
         add(self.scenario as u64);
+        add(u64::from(self.max_grade.to_bits()));
+        self.langs.iter().flat_map(|l| l.as_str().bytes().chain([0])).for_each(|b| add(u64::from(b)));
         self.teacher.iter().for_each(|t| add(t.fingerprint()));
         self.queries_by_lang.iter().for_each(|n| add(*n as u64));
         add(self.mined_per_query as u64);
         for e in &self.examples {
             add(u64::from(e.query));
             for v in &e.variants {
-                // Of a threshold or a band the labels say all; two that label alike train alike.
+                // Of a threshold or a band the labels and aims say all; two that label alike train alike.
                 if !matches!(v.policy, Policy::Threshold(_) | Policy::Band { .. }) {
                     v.policy.to_string().bytes().for_each(|b| add(u64::from(b)));
                 }
@@ -337,7 +363,8 @@ impl Examples {
             }
             e.parallel.iter().for_each(|(_, _, p)| add(u64::from(*p)));
             e.judged.iter().for_each(|j| {
-                [u64::from(j.text), u64::from(j.grade.to_bits()), j.label as u64]
+                let aim = j.policy.aim(j.label, j.grade, self.max_grade);
+                [u64::from(j.text), u64::from(j.grade.to_bits()), j.label as u64, aim.to_bits()]
                     .into_iter()
                     .for_each(&mut add);
             });
@@ -541,11 +568,14 @@ impl Examples {
         out.roles.resize(draw.examples.len() * cols, Role::Negative);
         out.grades.clear();
         out.grades.resize(draw.examples.len() * cols, f32::NAN);
+        out.aims.clear();
+        out.aims.resize(draw.examples.len() * cols, f64::NAN);
         for (row, &at) in draw.examples.iter().enumerate() {
             for judged in &self.examples[at as usize].judged {
                 let Some(&slot) = column.get(&judged.text) else { continue };
                 let place = row * cols + slot as usize;
                 out.grades[place] = judged.grade;
+                out.aims[place] = judged.policy.aim(judged.label, judged.grade, self.max_grade);
                 if judged.label != Label::Negative {
                     out.roles[place] = Role::Ignored;
                 }

@@ -25,7 +25,7 @@
 
 use crate::examples::Scenario;
 use crate::loss::Loss;
-use polygrade_data::{At, Error, Lang, Origin, Result, io};
+use polygrade_data::{At, Collection, Error, Lang, Origin, Result, Split, io};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -67,7 +67,8 @@ pub enum Policy {
     },
     /// A threshold whose positives count by their share of the highest grade.
     Soft(f32),
-    /// The mean of InfoNCE under every threshold, with weights of [`crate::Settings`].
+    /// The mean of InfoNCE under every threshold 1, 2, …, with weights of [`crate::Settings`]. As a label, grades from 1 on
+    /// are positives, 0 is a negative, and what lies between, which no threshold reaches, is left out.
     AllThresholds,
     /// The grades themselves, for graded losses. As a label, every grade above 0 is a positive.
     Graded,
@@ -78,13 +79,29 @@ impl Policy {
     pub fn label(&self, grade: f32) -> Label {
         match *self {
             Policy::Threshold(t) | Policy::Soft(t) if grade >= t => Label::Positive,
-            Policy::AllThresholds | Policy::Graded if grade > 0.0 => Label::Positive,
+            Policy::Graded if grade > 0.0 => Label::Positive,
+            Policy::AllThresholds if grade >= 1.0 => Label::Positive,
+            Policy::AllThresholds if grade > 0.0 => Label::Dropped,
             Policy::Threshold(_) | Policy::Soft(_) | Policy::AllThresholds | Policy::Graded => {
                 Label::Negative
             }
             Policy::Band { hi, .. } if grade >= hi => Label::Positive,
             Policy::Band { lo, .. } if grade <= lo => Label::Negative,
             Policy::Band { .. } => Label::Dropped,
+        }
+    }
+
+    /// What graded losses aim at for a pair of this label and grade, in 0..=1; NaN where the pair takes no part.
+    ///
+    /// It is the label's 1 or 0, so that no positive is aimed at 0; with `soft:τ` a positive's share of the highest grade,
+    /// and with `graded` and `all` that share whatever the label.
+    pub fn aim(&self, label: Label, grade: f32, max_grade: f32) -> f64 {
+        let share = || (f64::from(grade) / f64::from(max_grade)).clamp(0.0, 1.0);
+        match (self, label) {
+            (Policy::Graded | Policy::AllThresholds, _) | (Policy::Soft(_), Label::Positive) => share(),
+            (_, Label::Positive) => 1.0,
+            (_, Label::Negative) => 0.0,
+            (_, Label::Dropped) => f64::NAN,
         }
     }
 
@@ -235,6 +252,31 @@ impl LabelPolicies {
         self.rules.iter().find(fits).map_or(self.default, |r| r.policy)
     }
 
+    /// What rules ask for that no query, passage or judgment of a collection has, in words: such a rule decides nothing.
+    pub fn unmatched(&self, collection: &Collection) -> Vec<String> {
+        let origins = || {
+            let votes = Split::ALL.into_iter().filter_map(|split| collection.votes(split));
+            votes.flat_map(|votes| votes.iter().map(|(_, origin)| origin))
+        };
+        let mut out = Vec::new();
+        for (i, rule) in self.rules.iter().enumerate() {
+            let mut none = |what: &str, name: Option<&str>, found: bool| {
+                if let Some(name) = name.filter(|_| !found) {
+                    out.push(format!("rule {}: no {what} {name}", i + 1));
+                }
+            };
+            let (query, passage) = (rule.query_lang.as_ref(), rule.passage_lang.as_ref());
+            let found = query.is_some_and(|l| collection.queries.iter().any(|q| q.lang == *l));
+            none("query in", query.map(Lang::as_str), found);
+            let found = passage.is_some_and(|l| collection.passages.iter().any(|p| p.lang == *l));
+            none("passage in", passage.map(Lang::as_str), found);
+            let (annotator, source) = (rule.annotator.as_deref(), rule.source.as_deref());
+            none("annotator", annotator, annotator.is_some() && origins().any(|o| o.annotator == annotator));
+            none("source", source, source.is_some() && origins().any(|o| o.source == source));
+        }
+        out
+    }
+
     /// Reads a file of policies.
     pub fn load(path: &Path) -> Result<Self> {
         let text = io::read_to_string(path)?;
@@ -266,7 +308,7 @@ mod tests {
         #[test]
         fn labels_never_fall_as_grades_rise(t in 0.0f32..5.0, width in 0.01f32..3.0, a in 0.0f32..5.0, b in 0.0f32..5.0) {
             let (low, high) = if a <= b { (a, b) } else { (b, a) };
-            for policy in [Policy::Threshold(t), Policy::Band { lo: t, hi: t + width }] {
+            for policy in [Policy::Threshold(t), Policy::Band { lo: t, hi: t + width }, Policy::AllThresholds] {
                 prop_assert!(policy.label(low) <= policy.label(high));
             }
             prop_assert!(Policy::Threshold(t).label(a) != Label::Dropped);
@@ -283,6 +325,16 @@ mod tests {
             for policy in [Policy::Threshold(lo), Policy::Band { lo, hi: lo + width }] {
                 prop_assert_eq!(Policy::parse(&policy.to_string()), Some(policy));
             }
+        }
+    }
+
+    #[test]
+    fn all_thresholds_leave_out_what_none_reaches() {
+        use Label::{Dropped, Negative, Positive};
+        for (grade, label) in
+            [(0.0, Negative), (0.25, Dropped), (0.99, Dropped), (1.0, Positive), (2.5, Positive)]
+        {
+            assert_eq!(Policy::AllThresholds.label(grade), label, "{grade}");
         }
     }
 

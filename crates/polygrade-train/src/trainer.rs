@@ -391,10 +391,11 @@ impl<'a> Trainer<'a> {
             let of = |l: &usize| self.settings.loss.temperature_of(&langs[*l]);
             b.temperatures.extend(self.batch.langs.iter().map(of));
             self.examples.teacher_scores(&self.batch, &mut b.teacher);
-            let (roles, grades) = self.mask.apply(&self.batch, &b.queries, &b.passages);
+            let (roles, aims) = self.mask.apply(&self.batch, &b.queries, &b.passages);
             let targets = Targets {
                 roles,
-                grades,
+                grades: &self.batch.grades,
+                aims,
                 policies: &self.batch.policies,
                 temperatures: &b.temperatures,
                 teacher: &b.teacher,

@@ -95,3 +95,24 @@ fn a_grade_that_was_put_in_place_of_theirs_is_labelled_itself() {
     assert_eq!(found, [Label::Positive, Label::Negative]);
     assert_eq!(Examples::new(&c, &graded, Scenario::Mixture, &langs, &policies).len(), 2);
 }
+
+#[test]
+fn rules_that_fit_nothing_are_named() {
+    let c = collection(&[(0, 3.0, "a")]);
+    let mut policies = LabelPolicies::uniform(Policy::Threshold(2.0));
+    policies.rules = vec![
+        Rule { annotator: Some("a".into()), query_lang: Some(en()), ..Rule::new(Policy::Threshold(1.0)) },
+        Rule { annotator: Some("b".into()), source: Some("s".into()), ..Rule::new(Policy::Threshold(1.0)) },
+        Rule {
+            passage_lang: Lang::parse("sw"),
+            source: Some("x".into()),
+            ..Rule::new(Policy::Threshold(1.0))
+        },
+    ];
+    assert_eq!(
+        policies.unmatched(&c),
+        ["rule 2: no annotator b", "rule 3: no passage in sw", "rule 3: no source x"]
+    );
+    policies.rules.truncate(1);
+    assert!(policies.unmatched(&c).is_empty());
+}

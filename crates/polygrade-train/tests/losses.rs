@@ -23,10 +23,25 @@ struct Batch {
 }
 
 impl Batch {
+    /// What the queries' policies make of the grades.
+    fn aims(&self, max_grade: f32) -> Vec<f64> {
+        let cols = self.passages.rows().max(1);
+        let aim = |(i, g): (usize, &f32)| {
+            let policy = self.policies[i / cols];
+            if g.is_nan() { f64::NAN } else { policy.aim(policy.label(*g), *g, max_grade) }
+        };
+        self.grades.iter().enumerate().map(aim).collect()
+    }
+
     fn value(&self, objective: &mut Objective) -> (Value, Matrix, Matrix) {
+        self.value_of(objective, &self.aims(3.0))
+    }
+
+    fn value_of(&self, objective: &mut Objective, aims: &[f64]) -> (Value, Matrix, Matrix) {
         let targets = Targets {
             roles: &self.roles,
             grades: &self.grades,
+            aims,
             policies: &self.policies,
             temperatures: &self.temperatures,
             teacher: &self.teacher,

@@ -67,6 +67,7 @@ fn the_guide_masks_as_sentence_transformers_does() {
             let targets = Targets {
                 roles,
                 grades: pairs.grades,
+                aims: &[],
                 policies: &vec![Policy::Threshold(1.0); rows],
                 temperatures: &vec![recorded["temperature"].as_f64().unwrap() as f32; rows],
                 teacher: &[],

@@ -2,7 +2,7 @@
 //! nothing.
 #![allow(clippy::unwrap_used)]
 
-use polygrade_data::{Collection, Index, Judgment, Lang, Meta, Passage, Query, Scale, Split};
+use polygrade_data::{Collection, Index, Judgment, Lang, Meta, Origin, Passage, Query, Scale, Split, Votes};
 use polygrade_nn::Matrix;
 use polygrade_nn::rng::CounterRng;
 use polygrade_train::loss::mask::Reference;
@@ -356,4 +356,43 @@ fn tiles_and_threads_change_nothing_and_bm25_ranks_as_it_does() {
         let mined: Vec<(u32, f32)> = got[query].iter().map(|m| (m.passage, m.score)).collect();
         assert_eq!(mined, expected);
     }
+}
+
+/// Several judgments of a pair make one label as in training: by the majority of their own.
+#[test]
+fn annotators_votes_decide_what_is_a_positive() {
+    let c = collection(&[(0, 0, None), (1, 0, None), (2, 0, None), (3, 0, None)], &[0], &[]);
+    let mut votes = Votes::default();
+    let judged = [(0, 3.0, "a"), (0, 1.0, "b"), (1, 2.0, "a"), (1, 2.0, "b"), (1, 0.0, "c"), (2, 2.0, "d")];
+    for (passage, grade, annotator) in judged {
+        let origin = Origin { annotator: Some(annotator), source: None };
+        votes.push(Judgment { query: 0, passage, grade }, origin);
+    }
+    let c = c.with_votes(Split::Train, votes);
+    let graded = c.graded(Split::Train);
+    assert_eq!([0, 1].map(|p| graded.grade(0, p).unwrap() >= 2.0), [true, false], "the means say otherwise");
+    let strict = polygrade_train::labels::Rule {
+        annotator: Some("d".into()),
+        ..polygrade_train::labels::Rule::new(Policy::Threshold(3.0))
+    };
+    let labels = LabelPolicies { rules: vec![strict], ..LabelPolicies::uniform(Policy::Threshold(2.0)) };
+    let task = Task::new(&c, &graded, (Scenario::Mixture, &labels), &c.langs(), NegativeLangs::Same);
+    assert_eq!(task.positives(0), [1]);
+    assert_eq!([0, 1, 2, 3].map(|p| task.is_banned(0, p)), [true, true, false, false]);
+}
+
+/// A positive that BM25 does not find has no score, and so is none that margins are measured from.
+#[test]
+fn margins_of_bm25_are_measured_from_positives_that_share_a_word() {
+    let mut c = collection(&[(0, 0, None); 12], &[0], &[(0, 0, 3), (0, 1, 3)]);
+    c.queries[0].text = "alpha beta".into();
+    let texts = ["alpha beta", "gamma", "alpha delta and more of it"];
+    for (i, p) in c.passages.iter_mut().enumerate() {
+        p.text = texts.get(i).map_or(format!("other {i}"), |t| (*t).to_owned());
+    }
+    let graded = c.graded(Split::Train);
+    let labels = LabelPolicies::uniform(Policy::Threshold(2.0));
+    let task = Task::new(&c, &graded, (Scenario::Mixture, &labels), &c.langs(), NegativeLangs::Same);
+    let (mined, counts) = mine(&task, &[&Lexical], &Filter::default(), &|_| {}).unwrap();
+    assert_eq!(mined.iter().map(|m| m.passage).collect::<Vec<_>>(), [2], "{counts:?}");
 }

@@ -21,18 +21,21 @@ struct Map {
     ranges: Vec<(f32, f32, f32)>,
     /// Whether grades that no range holds stay as they are.
     rest_stays: bool,
+    /// Whether a grade of its files came by.
+    used: bool,
 }
 
 impl GradeMap {
     /// Adds a map: `[FILE:]OLD=NEW,…`, where OLD is a grade or a range `LOW..HIGH` with both ends, and a last `*` lets
-    /// grades that are not named stay. Maps with a file go before those without. `None` where the text is none.
+    /// grades that are not named stay. Maps with a file go before those without. `None` where the text is none, or names a
+    /// grade twice.
     pub fn add(&mut self, text: &str) -> Option<()> {
         let (file, pairs) = match text.rsplit_once(':') {
             Some((file, pairs)) if !file.is_empty() => (Some(file.to_owned()), pairs),
             Some(_) => return None,
             None => (None, text),
         };
-        let mut map = Map { file, ranges: Vec::new(), rest_stays: false };
+        let mut map = Map { file, ranges: Vec::new(), rest_stays: false, used: false };
         let number = |t: &str| t.trim().parse::<f32>().ok().filter(|x| x.is_finite());
         for part in pairs.split(',').map(str::trim) {
             if part == "*" {
@@ -44,7 +47,8 @@ impl GradeMap {
                 Some((low, high)) => (number(low)?, number(high)?),
                 None => (number(old)?, number(old)?),
             };
-            if low > high {
+            let again = |(l, h, _): &(f32, f32, f32)| low <= *h && *l <= high;
+            if low > high || map.ranges.iter().any(again) {
                 return None;
             }
             map.ranges.push((low, high, number(new)?));
@@ -55,16 +59,22 @@ impl GradeMap {
     }
 
     /// What a grade in a file becomes; `None` where the file's map does not name it.
-    pub fn of(&self, path: &Path, grade: f32) -> Option<f32> {
-        let fits = |m: &&Map| {
+    pub fn of(&mut self, path: &Path, grade: f32) -> Option<f32> {
+        let fits = |m: &&mut Map| {
             let named = |file: &String| path.ends_with(file) || plain_name(path) == *file;
             m.file.as_ref().is_none_or(named)
         };
-        let Some(map) = self.maps.iter().find(fits) else {
+        let Some(map) = self.maps.iter_mut().find(fits) else {
             return Some(grade);
         };
+        map.used = true;
         let new = map.ranges.iter().find(|(low, high, _)| (*low..=*high).contains(&grade));
         new.map(|(_, _, new)| *new).or(map.rest_stays.then_some(grade))
+    }
+
+    /// The files that maps are for and that no grade came from.
+    pub fn unused(&self) -> impl Iterator<Item = &str> {
+        self.maps.iter().filter(|m| !m.used).filter_map(|m| m.file.as_deref())
     }
 
     /// The maps as they are written.
@@ -103,18 +113,22 @@ mod tests {
         assert_eq!(map.of(a, 7.0), Some(7.0), "no map changes nothing");
         map.add("0..1.5=0, 2=1,3=3").unwrap();
         map.add("b.tsv:-1=0,*").unwrap();
+        assert_eq!(map.unused().collect::<Vec<_>>(), ["b.tsv"]);
         for (old, new) in
             [(0.0, Some(0.0)), (1.5, Some(0.0)), (1.75, None), (2.0, Some(1.0)), (3.0, Some(3.0))]
         {
             assert_eq!(map.of(a, old), new, "{old}");
         }
         assert_eq!((map.of(b, -1.0), map.of(b, 1.75)), (Some(0.0), Some(1.75)));
+        assert_eq!(map.unused().next(), None);
         let written = map.to_strings();
         assert_eq!(written, ["b.tsv:-1=0,*", "0..1.5=0,2=1,3=3"]);
         let mut again = GradeMap::default();
         written.iter().for_each(|m| again.add(m).unwrap());
-        assert_eq!(again, map);
-        for bad in ["", "1", "1=", "=1", "1=x", "3..1=0", "1..=0", ":1=0", "NaN=1", "1=inf"] {
+        assert_eq!(again.to_strings(), written);
+        for bad in
+            ["", "1", "1=", "=1", "1=x", "3..1=0", "1..=0", ":1=0", "NaN=1", "1=inf", "0..2=0,1=1", "1=1,1=2"]
+        {
             assert_eq!(GradeMap::default().add(bad), None, "{bad}");
         }
     }

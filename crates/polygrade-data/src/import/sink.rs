@@ -186,6 +186,11 @@ impl Sink {
 
     /// Finishes the collection. `meta.grades` is filled in from what was seen where no scale was given.
     pub fn finish(self, mut meta: Meta, source: &std::path::Path) -> Result<Summary> {
+        let unused: Vec<&str> = self.options.map.unused().collect();
+        if !unused.is_empty() {
+            let what = format!("--map {}: no grade came from a file of this name", unused.join(", "));
+            return Err(Error::Usage(what));
+        }
         if meta.grades.max == 0.0 {
             meta.grades.max =
                 self.options.scale.map_or(self.top_grade.ceil().max(1.0), |(low, high)| high - low);

@@ -309,7 +309,7 @@ impl<'a> Alignment<'a> {
         if s.nce > 0.0 {
             let role = |anchor: &Triple, query: u32| match query == anchor.query {
                 true => Role::Positive,
-                false if parallel.answers(query, anchor.pivot) => Role::Ignored,
+                false if parallel.spares(query, anchor) => Role::Ignored,
                 false => Role::Negative,
             };
             let roles: Vec<Role> =
@@ -342,7 +342,10 @@ impl<'a> Alignment<'a> {
         };
         let relevant = |i: usize, j: usize| {
             let (row, column) = (&whole[i], &columns[j]);
-            self.parallel.answers(row.query, column.pivot) || self.parallel.answers(column.query, row.pivot)
+            let same = row.pivot == column.pivot
+                || row.target == column.target
+                || row.target_query == column.target_query;
+            same || self.parallel.spares(row.query, column) || self.parallel.spares(column.query, row)
         };
         let loss = self.settings.clear.value(&v, relevant, share, &mut g);
         for (places, part) in [(&queries, &g.queries), (&passages, &g.passages), (&targets, &g.targets)] {

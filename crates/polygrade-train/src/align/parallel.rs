@@ -6,9 +6,11 @@
 //! query, and InfoNCE becomes translation ranking (Yang et al. 2019).
 //!
 //! Invariant: of the collection that is trained on, only groups are used whose passages are judged in train and not in
-//! dev or test. Which passages of dev and test are translations of one another is never learnt.
+//! dev or test. Which passages of dev and test are translations of one another is never learnt: what other collections
+//! and files hold of the texts of dev and test is passed over, a group as a whole.
 
 use crate::examples::Scenario;
+use crate::labelled::Labelled;
 use crate::labels::{Label, LabelPolicies};
 use polygrade_data::io::Lines;
 use polygrade_data::{At, Collection, Error, Index, Lang, Problems, Result, Split};
@@ -18,7 +20,7 @@ use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::l2_normalize;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::path::Path;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A query, a passage for it in the same language, the pivot, and their translations; numbers of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,8 +50,9 @@ struct Relations {
     triples: Vec<Triple>,
     /// Pivot text and translation.
     pairs: Vec<[u32; 2]>,
-    /// Query and pivot passage that answers it.
-    answers: FxHashSet<(u32, u32)>,
+    /// Query and a passage, in the pivot or a target language, that must not be its negative: one that answers it or
+    /// that the policy leaves out.
+    spared: FxHashSet<(u32, u32)>,
     /// Pivot passages that are judged negatives, by query.
     rejects: FxHashMap<u32, Vec<u32>>,
 }
@@ -82,9 +85,10 @@ impl Parallel {
         self.texts.get(text as usize)
     }
 
-    /// Whether a pivot passage is known to answer a query.
-    pub(crate) fn answers(&self, query: u32, pivot: u32) -> bool {
-        self.relations.answers.contains(&(query, pivot))
+    /// Whether the passages of a triple must not be negatives of a query: they answer it, or the policy leaves them out.
+    pub(crate) fn spares(&self, query: u32, of: &Triple) -> bool {
+        let spared = |passage: u32| self.relations.spared.contains(&(query, passage));
+        query == of.query || spared(of.pivot) || spared(of.target)
     }
 
     /// The triples in the same target language whose passages are judged negatives of a triple's query.
@@ -114,6 +118,15 @@ impl Parallel {
     }
 }
 
+/// The groups of a collection that are used.
+#[derive(Clone, Copy)]
+enum Groups<'a> {
+    /// Of the collection that is trained on.
+    Train(&'a FxHashSet<u32>),
+    /// Of another one, where a passage that nothing asks for is its own query.
+    Other(&'a FxHashSet<u32>),
+}
+
 /// Gathers parallel texts.
 pub struct ParallelBuilder<'a> {
     student: &'a dyn TextEncoder,
@@ -124,6 +137,12 @@ pub struct ParallelBuilder<'a> {
     relations: Relations,
     triples_seen: FxHashSet<Triple>,
     pairs_seen: FxHashSet<[u32; 2]>,
+    /// What the pivot texts of pairs are, also where the student makes no difference.
+    kinds: FxHashMap<u32, TextKind>,
+    /// Hashes of the texts that dev or test of the collection trained on hold.
+    held: FxHashSet<u64>,
+    /// Groups and lines of other parallel texts that are passed over, since dev or test hold one of their texts.
+    pub held_out: usize,
     /// Groups of the collection trained on that are judged in train, and of these the ones that dev or test judge too,
     /// which are not used.
     pub judged_groups: (usize, usize),
@@ -140,11 +159,15 @@ impl<'a> ParallelBuilder<'a> {
             relations: Relations::default(),
             triples_seen: FxHashSet::default(),
             pairs_seen: FxHashSet::default(),
+            kinds: FxHashMap::default(),
+            held: FxHashSet::default(),
+            held_out: 0,
             judged_groups: (0, 0),
         }
     }
 
-    /// Adds what the training split of the collection that is trained on knows of.
+    /// Adds what the training split of the collection that is trained on knows of. Comes before other texts, of which
+    /// those that its dev and test hold are then passed over.
     pub fn add_train(&mut self, collection: &Collection, scenario: Scenario, policies: &LabelPolicies) {
         let units = |split: Split| -> FxHashSet<u32> {
             let graded = collection.graded(split);
@@ -162,19 +185,49 @@ impl<'a> ParallelBuilder<'a> {
             });
         }
         self.judged_groups = (judged, judged - known.len());
-        self.add(collection, &[Split::Train], Some(&known), (scenario, policies));
+        for graded in [Split::Dev, Split::Test].map(|split| collection.graded(split)) {
+            for &q in graded.queries() {
+                self.held.insert(xxh3_64(collection.queries[q as usize].text.trim().as_bytes()));
+                for (p, _) in graded.judged(q) {
+                    let passage = &collection.passages[p as usize];
+                    for text in [passage.full_text().trim(), passage.text.trim()] {
+                        self.held.insert(xxh3_64(text.as_bytes()));
+                    }
+                }
+            }
+        }
+        self.add(collection, &[Split::Train], Groups::Train(&known), (scenario, policies));
     }
 
-    /// Adds all of another collection, in all of its languages. A passage that is no query's positive is its own query.
+    fn is_held(&self, text: &str) -> bool {
+        self.held.contains(&xxh3_64(text.trim().as_bytes()))
+    }
+
+    /// Adds all of another collection, in all of its languages, but groups with a text that dev or test of the
+    /// collection trained on hold. A passage that is no query's positive is its own query.
     pub fn add_collection(&mut self, collection: &Collection, policies: &LabelPolicies) {
         let new = collection.langs().into_iter().filter(|l| *l != self.pivot && !self.langs.contains(l));
         let new: Vec<Lang> = new.collect();
         self.langs.extend(new);
         let splits = [Split::Train, Split::Dev, Split::Test];
-        self.add(collection, &splits, None, (Scenario::Mixture, policies));
+        let graded = collection.graded(Split::Train);
+        let (mut free, mut held) = (FxHashSet::default(), FxHashSet::default());
+        for p in (0..collection.passages.len() as Index).filter(|p| self.group(collection, *p)) {
+            let passage = &collection.passages[p as usize];
+            let of = if self.is_held(&passage.full_text()) || self.is_held(&passage.text) {
+                &mut held
+            } else {
+                &mut free
+            };
+            of.insert(graded.passage_unit(p));
+        }
+        free.retain(|unit| !held.contains(unit));
+        self.held_out += held.len();
+        self.add(collection, &splits, Groups::Other(&free), (Scenario::Mixture, policies));
     }
 
-    /// Adds a file with a text in the pivot language and a translation on each line, with a tab between them.
+    /// Adds a file with a text in the pivot language and a translation on each line, with a tab between them, but lines
+    /// with a text that dev or test of the collection trained on hold.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let (mut lines, mut problems) = (Lines::open(path)?, Problems::default());
         let mut read = Vec::new();
@@ -201,6 +254,10 @@ impl<'a> ParallelBuilder<'a> {
             ));
         }
         for (pivot, target) in read {
+            if self.is_held(&pivot) || self.is_held(&target) {
+                self.held_out += 1;
+                continue;
+            }
             self.own_query(&pivot, &target, u32::MAX);
         }
         Ok(())
@@ -211,9 +268,9 @@ impl<'a> ParallelBuilder<'a> {
         let query = self.number(TextKind::Query, pivot);
         let target_query = Some(self.number(TextKind::Query, target));
         let (pivot, target) = (self.number(TextKind::Passage, pivot), self.number(TextKind::Passage, target));
-        self.relations.answers.insert((query, pivot));
+        self.relations.spared.extend([(query, pivot), (query, target)]);
         self.triple(Triple { query, pivot, target, target_query, lang });
-        self.pair(pivot, target);
+        self.pair(TextKind::Passage, pivot, target);
     }
 
     fn triple(&mut self, triple: Triple) {
@@ -222,7 +279,8 @@ impl<'a> ParallelBuilder<'a> {
         }
     }
 
-    fn pair(&mut self, pivot: u32, translation: u32) {
+    fn pair(&mut self, kind: TextKind, pivot: u32, translation: u32) {
+        self.kinds.entry(pivot).or_insert(kind);
         if self.pairs_seen.insert([pivot, translation]) {
             self.relations.pairs.push([pivot, translation]);
         }
@@ -245,22 +303,22 @@ impl<'a> ParallelBuilder<'a> {
         collection.passages[passage as usize].group.is_some()
     }
 
-    /// Adds the groups `known` of a collection, all if `None`.
+    /// Adds the groups of a collection.
     fn add(
         &mut self,
         collection: &Collection,
         splits: &[Split],
-        known: Option<&FxHashSet<u32>>,
+        groups: Groups,
         (scenario, policies): (Scenario, &LabelPolicies),
     ) {
-        let policy = policies.of(scenario, &self.pivot, &self.pivot);
+        let (Groups::Train(known) | Groups::Other(known)) = groups;
         let graded: Vec<_> = splits.iter().map(|s| collection.graded(*s)).collect();
         // Translations of each group, by its number, with the place of their language.
         let unit_of = |p: Index| graded[0].passage_unit(p);
         let mut targets: FxHashMap<u32, Vec<(Index, u32)>> = FxHashMap::default();
         let mut pivots: Vec<Index> = Vec::new();
         for p in 0..collection.passages.len() as Index {
-            if !self.group(collection, p) || known.is_some_and(|k| !k.contains(&unit_of(p))) {
+            if !self.group(collection, p) || !known.contains(&unit_of(p)) {
                 continue;
             }
             let lang = &collection.passages[p as usize].lang;
@@ -276,32 +334,40 @@ impl<'a> ParallelBuilder<'a> {
 
         let mut asked: FxHashSet<Index> = FxHashSet::default();
         let translations = self.translated_queries(collection);
+        let pivot_lang = [self.pivot.clone()];
         for graded in &graded {
-            for &q in graded.queries() {
+            let labelled = Labelled::new(collection, graded, scenario, &pivot_lang, policies, false);
+            for (q, at) in labelled.queries() {
                 let query = &collection.queries[q as usize];
-                if query.lang != self.pivot {
+                let own =
+                    query.group.as_deref().and_then(|g| translations.get(g)).map_or(&[][..], Vec::as_slice);
+                let text_of = |q: Index| collection.queries[q as usize].text.as_str();
+                if matches!(groups, Groups::Other(_))
+                    && [q].into_iter().chain(own.iter().map(|(t, _)| *t)).any(|q| self.is_held(text_of(q)))
+                {
+                    self.held_out += 1;
                     continue;
                 }
                 let number = self.number(TextKind::Query, &query.text);
-                let own =
-                    query.group.as_deref().and_then(|g| translations.get(g)).map_or(&[][..], Vec::as_slice);
                 for &(other, _) in own {
                     let other = self.number(TextKind::Query, &collection.queries[other as usize].text);
-                    self.pair(number, other);
+                    self.pair(TextKind::Query, number, other);
                 }
-                for (p, grade) in graded.judged(q).filter(|(p, _)| usable.contains(p)) {
+                for pair in labelled.pairs(q, at).filter(|pair| usable.contains(&pair.passage)) {
+                    let p = pair.passage;
                     let pivot = self.number(TextKind::Passage, &text(p));
-                    match policy.label(grade) {
-                        Label::Dropped => continue,
-                        Label::Negative => {
-                            self.relations.rejects.entry(number).or_default().push(pivot);
-                            continue;
-                        }
-                        Label::Positive => asked.insert(p),
-                    };
-                    self.relations.answers.insert((number, pivot));
+                    if pair.label == Label::Negative {
+                        self.relations.rejects.entry(number).or_default().push(pivot);
+                        continue;
+                    }
+                    self.relations.spared.insert((number, pivot));
                     for &(target, lang) in &targets[&unit_of(p)] {
                         let target = self.number(TextKind::Passage, &text(target));
+                        self.relations.spared.insert((number, target));
+                        if pair.label == Label::Dropped {
+                            continue;
+                        }
+                        asked.insert(p);
                         let target_query = own.iter().find(|(_, l)| *l == lang).map(|(t, _)| *t);
                         let target_query = target_query
                             .map(|t| self.number(TextKind::Query, &collection.queries[t as usize].text));
@@ -312,12 +378,12 @@ impl<'a> ParallelBuilder<'a> {
         }
         for p in pivots {
             for &(target, lang) in &targets[&unit_of(p)] {
-                if known.is_none() && !asked.contains(&p) {
+                if matches!(groups, Groups::Other(_)) && !asked.contains(&p) {
                     self.own_query(&text(p), &text(target), lang);
                 } else {
                     let pivot = self.number(TextKind::Passage, &text(p));
                     let target = self.number(TextKind::Passage, &text(target));
-                    self.pair(pivot, target);
+                    self.pair(TextKind::Passage, pivot, target);
                 }
             }
         }
@@ -363,7 +429,8 @@ impl<'a> ParallelBuilder<'a> {
                 teacher_rows.resize(texts.len(), 0);
                 for [pivot, _] in &self.relations.pairs {
                     teacher_rows[*pivot as usize] = *row_of.entry(*pivot).or_insert_with(|| {
-                        needed.push(texts[*pivot as usize]);
+                        let kind = self.kinds.get(pivot).copied().unwrap_or(TextKind::Passage);
+                        needed.push((kind, texts[*pivot as usize].1));
                         needed.len() as u32 - 1
                     });
                 }
@@ -392,6 +459,9 @@ impl<'a> ParallelBuilder<'a> {
             rejects.iter().for_each(|n| hash.update(&n.to_le_bytes()));
         }
         relations.pairs.iter().flatten().for_each(|n| hash.update(&n.to_le_bytes()));
+        let mut spared: Vec<(u32, u32)> = relations.spared.iter().copied().collect();
+        spared.sort_unstable();
+        spared.iter().for_each(|(q, p)| hash.update(&[q.to_le_bytes(), p.to_le_bytes()].concat()));
         let teacher_vectors = teacher_vectors.inspect(|v: &Matrix| {
             v.data.iter().for_each(|x| hash.update(&x.to_le_bytes()));
         });
@@ -525,7 +595,7 @@ pub(crate) mod tests {
 
         let parallel = builder.finish(None).unwrap();
         let [first, last] = [parallel.triples()[0], parallel.triples()[2]];
-        assert!(parallel.answers(last.query, first.pivot) && !parallel.answers(first.query, last.pivot));
+        assert!(parallel.spares(last.query, &first) && !parallel.spares(first.query, &last));
     }
 
     #[test]
@@ -548,6 +618,78 @@ pub(crate) mod tests {
         }
         for want in ["?en 1, ?de 1", "en 2, sw 2", "en 3, de 3"] {
             assert!(pairs.contains(&want.to_owned()), "{want} {pairs:?}");
+        }
+    }
+
+    /// Whatever holds texts of dev or test, nothing is learnt of them.
+    #[test]
+    fn other_texts_of_dev_and_test_are_passed_over() {
+        let student = student();
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de", "sw"].map(lang));
+        builder.add_train(&collection(), Scenario::Mixture, &policies());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pairs.tsv");
+        std::fs::write(&path, "new en\tpassage sw 1\nquery en 2\tx\npassage en 3\tx\n").unwrap();
+        builder.add_collection(&collection(), &policies());
+        // The groups and the queries 1 and 2.
+        assert_eq!(builder.held_out, 4);
+        builder.add_file(&path).unwrap();
+        assert_eq!(builder.held_out, 6);
+        let (triples, pairs) = words(&builder);
+        assert!(
+            triples.contains(&"en 3, en 3, x, x".into())
+                && triples.contains(&"en 3, en 3, sw 3, sw 3".into())
+        );
+        let held = |text: &String| text.split([' ', ',']).any(|word| word == "1" || word == "2");
+        assert!(!triples.iter().chain(&pairs).any(held), "{triples:?} {pairs:?}");
+        // Alone, it is used.
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &[]);
+        builder.add_file(&path).unwrap();
+        assert_eq!((builder.held_out, words(&builder).1.len()), (0, 3));
+    }
+
+    #[test]
+    fn what_a_band_drops_and_equal_translations_are_no_negatives() {
+        let student = student();
+        let mut collection = collection();
+        let mut train = collection.judgments(Split::Train).to_vec();
+        train.push(Judgment { query: 0, passage: 15, grade: 1.0 });
+        // Groups 3 and 5 say the same in German.
+        train.push(Judgment { query: 0, passage: 9, grade: 2.0 });
+        collection.passages[16].text = collection.passages[10].text.clone();
+        let Collection { meta, passages, queries, .. } = collection;
+        let collection = Collection::from_parts(meta, passages, queries, [train, vec![], vec![]]);
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de", "sw"].map(lang));
+        let band = LabelPolicies::uniform(Policy::Band { lo: 0.0, hi: 2.0 });
+        builder.add_train(&collection, Scenario::Mixture, &band);
+        let names = words(&builder).0;
+        assert!(!names.contains(&"?en 0, en 5, sw 5, –".into()), "{names:?}");
+        let place = |name: &str| names.iter().position(|n| n == name).unwrap();
+        let places =
+            ["?en 0, en 0, de 0, ?de 0", "?en 0, en 3, de 3, ?de 0", "?en 5, en 5, de 3, –"].map(place);
+        let parallel = builder.finish(None).unwrap();
+        let [first, third, last] = places.map(|i| parallel.triples()[i]);
+        assert!(parallel.spares(first.query, &last), "left out by the band");
+        assert!(parallel.spares(last.query, &third), "another pivot, the same translation");
+    }
+
+    /// The teacher's prompts count also where the student has none.
+    #[test]
+    fn teachers_see_queries_as_queries() {
+        let student = student();
+        let mut teacher = student.clone();
+        teacher.prompts.query = "sw ".into();
+        let mut builder = ParallelBuilder::new(&student, lang("en"), &["de"].map(lang));
+        builder.add_train(&collection(), Scenario::Mixture, &policies());
+        let parallel = builder.finish(Some(&teacher)).unwrap();
+        let row = |pivot: u32| parallel.teacher().row(parallel.teacher_row(pivot) as usize).to_vec();
+        for (text, kind) in [("query en 0", TextKind::Query), ("passage en 0", TextKind::Passage)] {
+            let mut want = teacher.encode(&[text], kind).unwrap();
+            l2_normalize(want.row_mut(0));
+            let tokens = student.tokenize(&[text], kind).unwrap();
+            let pair =
+                parallel.pairs().iter().find(|[pivot, _]| parallel.tokens(*pivot) == tokens.get(0)).unwrap();
+            assert_eq!(row(pair[0]), want.row(0), "{text}");
         }
     }
 

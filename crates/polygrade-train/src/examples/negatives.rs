@@ -6,7 +6,7 @@
 use super::Examples;
 use polygrade_data::io::Lines;
 use polygrade_data::{At, Collection, Index, Problems, Result};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
@@ -33,6 +33,9 @@ impl fmt::Debug for HardNegatives {
 impl HardNegatives {
     /// From pairs of query and passage; a batch takes up to `per_query` for each query.
     pub fn new(mut pairs: Vec<(Index, Index)>, per_query: usize) -> Self {
+        // A pair that comes again is none more.
+        let mut seen = FxHashSet::default();
+        pairs.retain(|pair| seen.insert(*pair));
         // Stable: the order within a query is the file's.
         pairs.sort_by_key(|(q, _)| *q);
         HardNegatives { pairs: Arc::new(pairs), per_query }
@@ -110,8 +113,7 @@ impl Examples {
                 let text = self.text_of[passage as usize];
                 match example.judged.binary_search_by_key(&text, |j| j.text).ok().map(|i| &example.judged[i])
                 {
-                    None if !mined.contains(&passage) => mined.push(passage),
-                    None => {}
+                    None => mined.push(passage),
                     Some(j) if j.label == crate::Label::Negative => added.judged += 1,
                     Some(_) => added.refused += 1,
                 }

@@ -9,7 +9,8 @@
 //! A query's policy may weigh the terms:
 //! - `soft:τ`: each by g/G, and the weighted mean in place of the mean;
 //! - `all`: Σ_τ w_τ · InfoNCE_τ over the thresholds τ = 1, 2, … G, each a mean over its own terms, w on the simplex. For τ, the
-//!   query's positives below it are negatives.
+//!   query's positives below it are negatives; other candidates have one role for all τ. A positive below 1, which
+//!   annotators' majority made one, counts as 1. The weight of a threshold without a term is not given to others.
 //!
 //! In a batch with several of them, each kind of policy counts by its share of the positives.
 
@@ -72,7 +73,7 @@ pub(crate) fn info_nce(
     let sum: f32 = weights.iter().sum();
     for t in (1..=n).filter(|_| count > 0) {
         let threshold = t as f32;
-        let own = all().flat_map(positives).filter(|g| *g >= threshold).count();
+        let own = all().flat_map(positives).filter(|g| g.max(1.0) >= threshold).count();
         let weight = weights.get(t - 1).map_or(1.0 / n as f32, |w| w / sum);
         if own == 0 || weight == 0.0 {
             continue;
@@ -81,7 +82,10 @@ pub(crate) fn info_nce(
             buffers.roles.clear();
             buffers.roles.extend_from_slice(&roles[i * cols..(i + 1) * cols]);
             let positive = buffers.roles.iter_mut().filter(|r| **r == Role::Positive);
-            positive.zip(positives(i)).filter(|(_, g)| *g < threshold).for_each(|(r, _)| *r = Role::Negative);
+            positive
+                .zip(positives(i))
+                .filter(|(_, g)| g.max(1.0) < threshold)
+                .for_each(|(r, _)| *r = Role::Negative);
             let kept = buffers.roles.iter().filter(|r| **r == Role::Positive).count();
             buffers.weights.clear();
             buffers.weights.resize(kept, weight * count as f32 / own as f32);
@@ -150,6 +154,7 @@ mod tests {
         let targets = Targets {
             roles,
             grades: &vec![f32::NAN; roles.len()],
+            aims: &[],
             policies: &vec![Policy::Threshold(1.0); rows],
             temperatures: &vec![temperature; rows],
             teacher: &[],

@@ -12,7 +12,7 @@
 //! [`MaskSettings::judged`] says otherwise: somebody has read them. Judged positives, passages that a policy leaves
 //! out, their translations and equal texts need no mask, since [`crate::Examples`] never makes negatives of them.
 //!
-//! A masked candidate becomes [`Role::Ignored`] without a grade, so losses of labels and of grades pass it over; those
+//! A masked candidate becomes [`Role::Ignored`] without an aim, so losses of labels and of grades pass it over; those
 //! of a teacher's scores do not look at roles, and are not masked. The mask
 //! sees the whole batch, however GradCache cuts it, and has no gradient.
 
@@ -140,7 +140,7 @@ pub(crate) struct Mask {
     scores: Matrix,
     guide_scores: Matrix,
     roles: Vec<Role>,
-    grades: Vec<f32>,
+    aims: Vec<f64>,
     dropped: usize,
 }
 
@@ -154,21 +154,21 @@ impl Mask {
             scores: Matrix::default(),
             guide_scores: Matrix::default(),
             roles: Vec::new(),
-            grades: Vec::new(),
+            aims: Vec::new(),
             dropped: 0,
         }
     }
 
-    /// The roles and grades that are left of a batch, whose vectors are given. A pair that is dropped has no grade any
-    /// more, so that losses of grades pass it over too.
+    /// The roles and aims that are left of a batch, whose vectors are given. A pair that is dropped has no aim any more, so
+    /// that losses of grades pass it over too.
     pub(crate) fn apply<'a>(
         &'a mut self,
         batch: &'a Batch,
         queries: &Matrix,
         passages: &Matrix,
-    ) -> (&'a [Role], &'a [f32]) {
+    ) -> (&'a [Role], &'a [f64]) {
         if self.settings.is_off() {
-            return (&batch.roles, &batch.grades);
+            return (&batch.roles, &batch.aims);
         }
         // Always of whole vectors, also where a loss looks at their beginnings (Matryoshka).
         if self.settings.margin.is_some() || self.settings.relative_margin.is_some() {
@@ -185,12 +185,13 @@ impl Mask {
         };
         self.dropped = mask(&pairs, batch.passages.len(), &self.settings, &mut self.roles);
         if !self.settings.judged {
-            return (&self.roles, &batch.grades);
+            return (&self.roles, &batch.aims);
         }
-        let kept = |((g, before), after): ((&f32, &Role), &Role)| if before == after { *g } else { f32::NAN };
-        self.grades.clear();
-        self.grades.extend(batch.grades.iter().zip(&batch.roles).zip(&self.roles).map(kept));
-        (&self.roles, &self.grades)
+        let kept =
+            |((aim, before), after): ((&f64, &Role), &Role)| if before == after { *aim } else { f64::NAN };
+        self.aims.clear();
+        self.aims.extend(batch.aims.iter().zip(&batch.roles).zip(&self.roles).map(kept));
+        (&self.roles, &self.aims)
     }
 
     /// Forgets the last batch.

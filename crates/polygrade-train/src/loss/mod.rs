@@ -137,6 +137,8 @@ pub struct Targets<'a> {
     pub roles: &'a [Role],
     /// The grade of each judged pair; NaN where a pair is not judged.
     pub grades: &'a [f32],
+    /// What graded losses aim at for each judged pair, see [`Policy::aim`]; NaN where a pair is not judged or takes no part.
+    pub aims: &'a [f64],
     /// The policy of each query.
     pub policies: &'a [Policy],
     /// T of each query.
@@ -302,7 +304,7 @@ impl Objective {
         if settings.name.takes_teacher() && !targets.teacher.is_empty() {
             aims::of_teacher(targets, &mut b.aims);
         } else {
-            aims::of_grades(targets, settings.in_batch, *max_grade, &mut b.aims);
+            aims::of_grades(targets, settings.in_batch, &mut b.aims);
         }
         let scored = Scored { scores: &b.scores, aims: &b.aims, temperatures: targets.temperatures };
         let (grad, target_temperature) = (&mut b.grad_scores, settings.target_temperature);
@@ -310,7 +312,7 @@ impl Objective {
             Loss::InfoNce | Loss::Cosent => cosent::cosent(&scored, false, grad, &mut b.cosent),
             Loss::Angle => cosent::cosent(&scored, true, grad, &mut b.cosent),
             Loss::Bixse => pointwise::bixse(&scored, share, parameters, grad),
-            Loss::Ordinal => pointwise::ordinal(&scored, share, parameters, grad),
+            Loss::Ordinal => pointwise::ordinal(&scored, *max_grade, share, parameters, grad),
             Loss::Listnet => listwise::listwise(&scored, target_temperature, false, grad, &mut b.listwise),
             Loss::Kl => listwise::listwise(&scored, target_temperature, true, grad, &mut b.listwise),
             Loss::Ranknet => pairwise::ranking(&scored, None, grad, &mut b.pairwise),

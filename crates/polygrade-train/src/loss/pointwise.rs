@@ -72,7 +72,14 @@ pub(crate) fn bixse(scored: &Scored, share: f32, parameters: &mut Parameters, gr
     })
 }
 
-pub(crate) fn ordinal(scored: &Scored, share: f32, parameters: &mut Parameters, grad: &mut Matrix) -> Value {
+/// Grades above the highest cut point, the whole part of `max_grade`, count as it.
+pub(crate) fn ordinal(
+    scored: &Scored,
+    max_grade: f32,
+    share: f32,
+    parameters: &mut Parameters,
+    grad: &mut Matrix,
+) -> Value {
     let levels = parameters.grads.len() - 1;
     let gaps: Vec<f64> = (2..=levels).map(|k| parameters.get(k).exp().max(1e-9)).collect();
     let mut cuts = vec![parameters.get(1)];
@@ -80,7 +87,7 @@ pub(crate) fn ordinal(scored: &Scored, share: f32, parameters: &mut Parameters, 
     // ∂/∂θ_k; the chain to θ_1 and the gaps comes last.
     let mut by_cut = vec![0.0; levels];
     let value = each_pair(scored, share, parameters, grad, |_, x, y, own| {
-        let place = y * levels as f64;
+        let place = (y * f64::from(max_grade)).min(levels as f64);
         let low = (place.floor() as usize).min(levels);
         let (mut loss, mut slope) = (0.0, 0.0);
         for (level, weight) in [(low, 1.0 - (place - low as f64)), (low + 1, place - low as f64)] {

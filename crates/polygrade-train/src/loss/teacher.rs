@@ -70,6 +70,11 @@ impl TeacherScores {
         self.scores.get(&(query, passage)).copied()
     }
 
+    /// All pairs with their scores, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Index, Index, f32)> + '_ {
+        self.scores.iter().map(|((q, p), s)| (*q, *p, *s))
+    }
+
     /// Tells tables apart.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint

@@ -161,8 +161,7 @@ fn tile(
 }
 
 /// BM25. Where every pool is in one language, each language has an index of its own, else all share one, whose word
-/// frequencies are those of all passages. Candidates share a word with the query; a banned passage that shares none
-/// scores 0.
+/// frequencies are those of all passages. What shares no word with the query has no score.
 pub struct Lexical;
 
 impl Source for Lexical {
@@ -179,16 +178,15 @@ impl Source for Lexical {
                 passages.iter().zip(&texts).map(|(&p, t)| (p, t.as_ref(), &c.passages[p as usize].lang));
             let index = Bm25::new(records);
             seen.par_iter_mut().enumerate().for_each(|(at, seen)| {
-                let banned = task.banned(at).iter().filter(|p| passages.binary_search(p).is_ok());
-                let from = seen.banned.len();
-                seen.banned.extend(banned.map(|&passage| Hit { passage, score: 0.0 }));
-                if seen.banned.len() == from && task.by_lang() && task.pool_of(at, passages[0]).is_none() {
+                let wanted = |p: &Index| task.banned(at).binary_search(p).is_ok();
+                let outside = task.by_lang() && task.pool_of(at, passages[0]).is_none();
+                if outside && !task.banned(at).iter().any(|p| passages.binary_search(p).is_ok()) {
                     return;
                 }
                 let query = &c.queries[task.query(at) as usize];
                 for hit in index.hits(&query.text, &query.lang) {
-                    if let Some(banned) = seen.banned[from..].iter_mut().find(|b| b.passage == hit.passage) {
-                        *banned = hit;
+                    if wanted(&hit.passage) {
+                        seen.banned.push(hit);
                     } else if let Some(pool) = task.pool_of(at, hit.passage) {
                         seen.push(task, at, pool, hit);
                     }

@@ -1,6 +1,7 @@
 //! What is mined for: the queries, the pools of their candidates, and what each must never be given.
 
 use crate::examples::{Scenario, text_numbers};
+use crate::labelled::Labelled;
 use crate::labels::{Label, LabelPolicies};
 use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_index::TieOrder;
@@ -103,22 +104,19 @@ impl<'a> Task<'a> {
             without_positive: BTreeMap::new(),
             langs: all_langs.clone(),
         };
-        for &query in graded.queries() {
-            let lang = &collection.queries[query as usize].lang;
-            if !langs.contains(lang) {
-                continue;
-            }
+        let labelled = Labelled::new(collection, graded, scenario, langs, policies, false);
+        for (query, query_lang) in labelled.queries() {
+            let lang = &langs[query_lang];
             let mut labels: BTreeMap<Index, Label> = BTreeMap::new();
             let mut positives = Vec::new();
-            for (passage, grade) in graded.judged(query) {
-                let passage_lang = &collection.passages[passage as usize].lang;
-                let label = policies.of(scenario, lang, passage_lang).label(grade);
-                if label == Label::Positive && scenario.pairs(lang, passage_lang) {
-                    positives.push(passage);
+            for pair in labelled.pairs(query, query_lang) {
+                let passage_lang = &collection.passages[pair.passage as usize].lang;
+                if pair.label == Label::Positive && scenario.pairs(lang, passage_lang) {
+                    positives.push(pair.passage);
                 }
-                for &relative in kin.of(passage) {
-                    let known = labels.entry(relative).or_insert(label);
-                    *known = label.max(*known);
+                for &relative in kin.of(pair.passage) {
+                    let known = labels.entry(relative).or_insert(pair.label);
+                    *known = pair.label.max(*known);
                 }
             }
             // What says the same as the query is no negative of it.

@@ -1,5 +1,6 @@
 //! What several verbs take or do.
 
+use crate::ui::Ui;
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, Prompts, TokenWeights, hub};
 use polygrade_nn::device::Precision;
@@ -21,6 +22,14 @@ pub(crate) fn policies(tau: Option<&str>, labels: Option<&Path>) -> Result<Label
             Error::Usage(format!("--tau {tau:?}: expected 2, a band 0:2, soft:2, all or graded"))
         }),
         (None, None) => Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
+    }
+}
+
+/// Says which rules of the policies fit nothing in the collection.
+pub(crate) fn note_unmatched(policies: &LabelPolicies, collection: &Collection, ui: &Ui) {
+    let unmatched = policies.unmatched(collection);
+    if !unmatched.is_empty() {
+        ui.note(&format!("label policies name what the collection lacks: {}", unmatched.join("; ")));
     }
 }
 

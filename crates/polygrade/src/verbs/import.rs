@@ -111,7 +111,7 @@ fn options(args: &Args) -> Result<Options> {
         None => None,
     };
     let mut map = GradeMap::default();
-    let wanted = "OLD=NEW,… such as 0..1=0,2=1,*";
+    let wanted = "OLD=NEW,… such as 0..1=0,2=1,*, each old grade once";
     for t in &args.map {
         map.add(t).ok_or_else(|| usage("map", t, wanted))?;
     }

@@ -1,6 +1,6 @@
 //! `polygrade labels`: what a label policy makes of a collection's judgments.
 
-use super::common::{langs, policies, scenario};
+use super::common::{langs, note_unmatched, policies, scenario};
 use crate::ui::{Ui, table};
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_train::labelled::{Labelled, Pair};
@@ -115,6 +115,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         .ok_or_else(|| Error::Usage(format!("--split {:?}: expected train, dev or test", args.split)))?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
+    note_unmatched(&policies, &collection, ui);
     let graded = collection.graded(split);
     let labelled = Labelled::new(&collection, &graded, scenario, &langs, &policies, args.hybrid);
     let row = |((query, passage), n): ((usize, usize), polygrade_train::labelled::Counts)| Row {

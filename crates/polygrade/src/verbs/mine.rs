@@ -1,6 +1,6 @@
 //! `polygrade mine`: a collection and what ranks it → hard negatives for training.
 
-use super::common::{ModelOptions, langs};
+use super::common::{ModelOptions, langs, note_unmatched};
 use super::training::reference;
 use crate::ui::{Ui, table};
 use polygrade_data::{Collection, Error, Lang, Result, Split};
@@ -142,6 +142,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.labels.langs.as_deref(), &collection)?;
+    note_unmatched(&policies, &collection, ui);
     let graded = collection.graded(split);
     let which = NegativeLangs::ALL.iter().find(|(name, _)| *name == args.filter.negative_langs);
     let which = which.map_or(NegativeLangs::Same, |(_, which)| *which);

@@ -1,6 +1,6 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
-use super::common::{Base, NewEncoder, langs, policies, scenario};
+use super::common::{Base, NewEncoder, langs, note_unmatched, policies, scenario};
 use super::select::{ADAPTER, Best, Selection};
 use super::training::Training;
 use crate::ui::Ui;
@@ -106,6 +106,12 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         Some(policies) => policies,
         None => auto(&args, &collection, &base, (scenario, &langs), &settings, ui)?,
     };
+    note_unmatched(&policies, &collection, ui);
+    for (lang, _) in &settings.loss.lang_temperatures {
+        if !collection.queries.iter().any(|q| q.lang == *lang) {
+            ui.note(&format!("--lang-temperature {lang}: no query is in this language"));
+        }
+    }
     let mut done = Vec::new();
     let encoder = base.encoder(settings.seed);
     let texts = TokenizedCollection::new(&collection, &*encoder)?;

@@ -27,7 +27,8 @@ pub(crate) struct Align {
     #[arg(long, default_value = "en", value_name = "LANG", requires = "align")]
     align_pivot: String,
     /// More parallel texts: a file with a text in the pivot language, a tab and its translation on each line, or
-    /// another collection, all of whose splits are used; may be repeated
+    /// another collection, all of whose splits are used. What dev or test of the collection trained on hold is
+    /// passed over; may be repeated
     #[arg(long, value_name = "FILE|COLLECTION", requires = "align")]
     parallel: Vec<PathBuf>,
     /// The model that distil learns from: its folder, or its name on the hub
@@ -118,9 +119,14 @@ impl Align {
                 builder.add_file(path)?;
             }
         }
-        let (judged, left_out) = builder.judged_groups;
+        let ((judged, left_out), held_out) = (builder.judged_groups, builder.held_out);
         let teacher = self.teacher.as_ref().map(|t| ModelOptions::default().load(t)).transpose()?;
         let parallel = builder.finish(teacher.as_deref())?;
+        if held_out > 0 {
+            ui.note(&format!(
+                "alignment: {held_out} groups, queries and lines of --parallel are passed over, whose texts dev or test hold"
+            ));
+        }
         ui.note(&format!(
             "alignment: {} triples, {} pairs; of {judged} groups judged in train {left_out} are left out, which dev or \
              test judge too",
