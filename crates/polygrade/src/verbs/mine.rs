@@ -170,6 +170,12 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     write(&args.out, format, &task, &mined)?;
     let mut all = Counts::default();
     by_lang.values().for_each(|counts| all.add(counts));
+    if 2 * all.short > all.queries && all.absolute_margin + all.relative_margin > all.mined {
+        ui.note(
+            "most queries have fewer negatives than asked for, because of the margins; smaller ones, --positive highest, or \
+             a window with --relative-margin none leave more",
+        );
+    }
     let rows = by_lang.into_iter().map(|(lang, counts)| (Some(lang), counts)).chain([(None, all)]);
     let finite = |x: f64| x.is_finite().then_some(x);
     let row = |(lang, counts): (_, Counts)| Row {
