@@ -22,7 +22,7 @@ pub(crate) struct Batches {
 impl Batches {
     pub(crate) fn settings(&self) -> Result<Batching> {
         // Not a number is refused as well.
-        if !(self.lang_sampling >= 1.0) {
+        if self.lang_sampling.is_nan() || self.lang_sampling < 1.0 {
             return Err(Error::Usage("--lang-sampling must be 1 or more, or inf".into()));
         }
         let composition = Composition::parse(&self.batches).ok_or_else(|| {
