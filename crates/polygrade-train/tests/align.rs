@@ -114,7 +114,9 @@ fn translations_come_nearer() {
         let mut align = AlignSettings::default();
         align.set_weights(losses).unwrap();
         let with = trained(Some(align));
-        assert!(with.0 > without.0 + 0.1 && with.1 > without.1 + 0.05, "{losses}: {without:?} → {with:?}");
+        // Distillation draws each text to its target and says nothing of other texts, which the two others push away.
+        let ahead = if losses == "distil=1" { 0.0 } else { 0.05 };
+        assert!(with.0 > without.0 + 0.1 && with.1 > without.1 + ahead, "{losses}: {without:?} → {with:?}");
     }
 }
 

@@ -316,6 +316,29 @@ fn a_killed_calibration_goes_on_to_the_same_result() {
     fails(&other, 1, &["another collection, settings or version"]);
 }
 
+#[test]
+fn training_races_first_where_it_is_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mini, out) = (mini(), dir.path().join("model"));
+    let own = ["train", str(&mini), "--labels", "auto", "--out", str(&out)];
+    ok(&[&own[..], &SMALL].concat());
+    let beside = dir.path().join("model.calibration");
+    assert!(out.join("model.safetensors").is_file() && beside.join("report.html").is_file());
+    let found: Value = serde_json::from_slice(&fs::read(beside.join("calibration.json")).unwrap()).unwrap();
+    assert_eq!(found["search"]["kind"], "race");
+    let chosen = found["cells"][0]["tau_chosen"].as_str().unwrap();
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    assert!(card.contains(&format!("default = \"{chosen}\"")), "the card says what was trained: {card}");
+
+    // A loss in a label file is what is minimised.
+    let labels = dir.path().join("labels.toml");
+    fs::write(&labels, "default = \"graded\"\nloss = \"listnet\"\n").unwrap();
+    let graded = dir.path().join("graded");
+    let own = ["train", str(&mini), "--labels", str(&labels), "--out", str(&graded)];
+    ok(&[&own[..], &SMALL].concat());
+    assert!(fs::read_to_string(graded.join("README.md")).unwrap().contains("name: Listnet"));
+}
+
 fn is_json(entry: &std::io::Result<fs::DirEntry>) -> bool {
     entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|x| x == "json"))
 }
