@@ -6,7 +6,7 @@
 //!    keeps their results in files, and so resumes where it stopped.
 //! 3. [`race`] drops the methods that are significantly worse, rung by rung.
 //! 4. [`choose`] turns the dev values of [`records`] into a choice with intervals; it never sees a test value.
-//! 5. [`run`] is all of that in its order; [`outcome`] measures the choice on test and writes `calibration.json`
+//! 5. [`mod@run`] is all of that in its order; [`outcome`] measures the choice on test and writes `calibration.json`
 //!    and `calibrated.toml`; [`report`] draws `report.html` from the same data.
 //!
 //! [`prior`] guesses before anything is trained; [`study`] asks what less data or noisier grades would give

@@ -103,7 +103,8 @@ fn naive(
             }
         }
         let first = |p: &usize| !(0..*p).any(|o| same_text(&c.passages[o], &c.passages[*p]));
-        let score = |p: usize| (0..DIM).map(|i| queries.row(q)[i] * passages.row(p)[i]).sum::<f32>();
+        // Plus 0, as a sum of nothing but −0 is −0, which is ranked below 0.
+        let score = |p: usize| (0..DIM).map(|i| queries.row(q)[i] * passages.row(p)[i]).sum::<f32>() + 0.0;
         let own = |p: usize| c.passages[p].lang == *query_lang;
         let all_langs = c.langs();
         let pools: Vec<Box<dyn Fn(usize) -> bool>> = match langs {
