@@ -34,8 +34,6 @@ pub trait Watch: Sync {
     fn total(&self, rungs: usize);
     /// An arm has reached a rung.
     fn done(&self, arm: &str);
-    /// Something that is worth a line.
-    fn note(&self, text: &str);
 }
 
 /// Makes the encoder that training starts from, for a seed.
@@ -78,11 +76,6 @@ impl<'e> Entry<'e> {
     pub fn new(arm: Arm, examples: Option<&'e Examples>, steps: Option<u64>) -> Self {
         Entry { arm, examples, steps, live: None }
     }
-
-    /// Lets go of the model.
-    pub fn drop_model(&mut self) {
-        self.live = None;
-    }
 }
 
 impl<'a> Lab<'a> {
@@ -120,11 +113,6 @@ impl<'a> Lab<'a> {
     /// The results so far.
     pub fn records(&self) -> MutexGuard<'_, Records<'a>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The watcher.
-    pub fn watch(&self) -> &'a dyn Watch {
-        self.watch
     }
 
     /// Ends the work: the results, and the number of rungs that were there already.

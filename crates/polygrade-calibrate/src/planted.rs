@@ -121,8 +121,10 @@ pub fn encoder(collection: &Collection) -> polygrade_data::Result<NewStaticBase>
 const CONCEPTS: usize = 32;
 /// Words of a concept that queries use, and as many that passages use.
 const WORDS: usize = 3;
-/// Triples of concepts that training queries ask for, and that dev and test queries ask for.
+/// Triples of concepts that training queries ask for.
 const TRIPLES: usize = 48;
+/// Triples that dev and test queries ask for, in turn: no two of so many queries ask for the same passages.
+const HELD: usize = 80;
 /// Passages about a triple.
 const PASSAGES: usize = 4;
 /// Relevant texts of a query in [`Effect::Equal`].
@@ -254,7 +256,7 @@ impl<'a> Language<'a> {
         let words = words(place, &rng.fork(1));
         let mut triples: Vec<Triple> = Vec::new();
         for i in 0u64.. {
-            if triples.len() == 2 * TRIPLES {
+            if triples.len() == TRIPLES + HELD {
                 break;
             }
             let rng = rng.fork(2).fork(i);
@@ -318,7 +320,10 @@ impl<'a> Language<'a> {
         for (split, count) in Split::ALL.into_iter().zip([spec.train, spec.dev, spec.test]) {
             for n in 0..count {
                 let rng = self.rng.fork(4 + split as u64).fork(n as u64);
-                let at = rng.below(0, TRIPLES) + if split == Split::Train { 0 } else { TRIPLES };
+                let at = match split {
+                    Split::Train => rng.below(0, TRIPLES),
+                    _ => TRIPLES + n % HELD,
+                };
                 let triple = self.triples[at];
                 let words: Vec<&str> =
                     triple.iter().zip(1..).map(|(c, i)| self.word(*c, rng.below(i, WORDS))).collect();

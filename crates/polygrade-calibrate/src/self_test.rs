@@ -184,5 +184,4 @@ struct Silent;
 impl Watch for Silent {
     fn total(&self, _: usize) {}
     fn done(&self, _: &str) {}
-    fn note(&self, _: &str) {}
 }

@@ -33,24 +33,25 @@ impl TokenizedCollection {
     }
 }
 
+/// Vectors as ranking by cosine wants them, also of a model that leaves its vectors unscaled.
+pub(crate) fn unit(encoder: &dyn TextEncoder, mut vectors: Matrix) -> Matrix {
+    if !encoder.normalizes() {
+        let cols = vectors.cols;
+        vectors.data.chunks_mut(cols.max(1)).for_each(|row| {
+            l2_normalize(row);
+        });
+    }
+    vectors
+}
+
 /// The vectors of the texts `which` (ascending) at their places among `bags.len()` rows; the others are zero.
 fn encode_some(encoder: &dyn TextEncoder, bags: &Bags, which: &[Index], threads: bool) -> Matrix {
-    let unit = |mut vectors: Matrix| {
-        // Ranking is by cosine, also with a model that leaves its vectors unscaled.
-        if !encoder.normalizes() {
-            let cols = vectors.cols;
-            vectors.data.chunks_mut(cols).for_each(|row| {
-                l2_normalize(row);
-            });
-        }
-        vectors
-    };
     if which.len() == bags.len() {
-        return unit(encoder.encode_bags(bags, threads));
+        return unit(encoder, encoder.encode_bags(bags, threads));
     }
     let mut some = Bags::new();
     which.iter().for_each(|&i| some.push(bags.get(i as usize)));
-    let vectors = unit(encoder.encode_bags(&some, threads));
+    let vectors = unit(encoder, encoder.encode_bags(&some, threads));
     let mut out = Matrix::zeros(bags.len(), vectors.cols);
     which.iter().enumerate().for_each(|(row, &i)| out.row_mut(i as usize).copy_from_slice(vectors.row(row)));
     out

@@ -1,9 +1,10 @@
 //! The vectors of a guide model, for masks of false negatives.
 
+use crate::evaluate::unit;
 use polygrade_data::{Collection, Index, Result};
 use polygrade_encoder::{TextEncoder, TextKind};
 use polygrade_nn::Matrix;
-use polygrade_nn::kernels::{Transpose, l2_normalize, matmul};
+use polygrade_nn::kernels::{Transpose, matmul};
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,14 +32,7 @@ impl Side {
     ) -> Result<Side> {
         let mut row = vec![u32::MAX; all];
         which.iter().enumerate().for_each(|(i, &text)| row[text as usize] = i as u32);
-        let mut vectors = encoder.encode(texts, kind)?;
-        if !encoder.normalizes() {
-            let cols = vectors.cols;
-            vectors.data.chunks_mut(cols.max(1)).for_each(|row| {
-                l2_normalize(row);
-            });
-        }
-        Ok(Side { row, vectors })
+        Ok(Side { row, vectors: unit(encoder, encoder.encode(texts, kind)?) })
     }
 
     /// The vectors of some texts; those of texts that were not encoded are NaN.

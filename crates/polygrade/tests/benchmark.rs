@@ -1,18 +1,16 @@
 //! `polygrade benchmark` and `polygrade shrink` as users meet them.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{fails, run, str};
 use polygrade_data::Collection;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polygrade")).args(args).output().unwrap()
 }
 
 /// (standard output, standard error) of a command that succeeds.
@@ -25,17 +23,6 @@ fn ok(args: &[&str]) -> (String, String) {
 
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&ok(&[args, &["--json"]].concat()).0).unwrap()
-}
-
-fn fails(args: &[&str], code: i32, words: &[&str]) {
-    let out = run(args);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(code), "{args:?}\n{text}");
-    words.iter().for_each(|w| assert!(text.contains(w), "{args:?} should say {w:?}:\n{text}"));
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn suite(dir: &Path, text: &str) -> PathBuf {

@@ -1,41 +1,17 @@
 //! The program as users meet it: verbs, exit codes, files, and the promises about seeds, threads and resuming.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{command, fails, ok, run, str};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 fn mini() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../collections/mini")
-}
-
-fn command<S: AsRef<str>>(args: &[S]) -> Command {
-    let mut c = Command::new(env!("CARGO_BIN_EXE_polygrade"));
-    c.args(args.iter().map(AsRef::as_ref));
-    c
-}
-
-fn run<S: AsRef<str>>(args: &[S]) -> Output {
-    command(args).output().unwrap()
-}
-
-fn ok<S: AsRef<str> + std::fmt::Debug>(args: &[S]) -> String {
-    let out = run(args);
-    assert!(out.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn fails<S: AsRef<str> + std::fmt::Debug>(args: &[S], code: i32, words: &[&str]) {
-    let out = run(args);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(code), "{args:?}\n{text}");
-    words.iter().for_each(|w| assert!(text.contains(w), "{args:?} should say {w:?}:\n{text}"));
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// Small settings, so that a model takes well under a second.

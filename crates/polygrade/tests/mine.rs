@@ -1,39 +1,20 @@
 //! Hard negatives as users meet them: mined, trained with, and what is said of bad files and options.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{fails, ok, str};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 fn mini() -> String {
     format!("{}/../../collections/mini", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polygrade")).args(args).output().unwrap()
-}
-
-fn ok(args: &[&str]) -> String {
-    let out = run(args);
-    assert!(out.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&ok(&[args, &["--json"]].concat())).unwrap()
-}
-
-fn fails(args: &[&str], code: i32, words: &[&str]) {
-    let out = run(args);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(code), "{args:?}\n{text}");
-    words.iter().for_each(|w| assert!(text.contains(w), "{args:?} should say {w:?}:\n{text}"));
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// The pairs of a file, by query.

@@ -168,6 +168,29 @@ mod tests {
         assert!(share(blind) > 0.08, "{}", share(blind));
     }
 
+    /// What docs/calibration-json.md says of two seeds and two systems, where a seed's effect is so many times the error
+    /// of the mean over 60 queries.
+    #[test]
+    fn two_seeds_are_too_few_where_they_differ_much() {
+        let rate = |ratio: f64| {
+            let (rng, runs) = (CounterRng::new(5), 4000);
+            let mut hits = 0;
+            for run in 0..runs {
+                let rng = rng.fork(run);
+                // Differences of unit error over queries; a seed's share is scaled to the error of their mean.
+                let seed = |s: u64| ratio * (2.0f64 / 60.0).sqrt() * rng.fork(1).normal(s);
+                let value = |s: u64, q: u64| rng.fork(2).normal(q) + seed(s) + rng.fork(3 + s).normal(q);
+                let a: Vec<Vec<f64>> = (0..2).map(|s| (0..60).map(|q| value(s, q)).collect()).collect();
+                let b = vec![vec![0.0; 60]; 2];
+                hits += u32::from(Contrast::of(&a, &b, None).p() < 0.05);
+            }
+            f64::from(hits) / runs as f64
+        };
+        let rates = [0.0, 1.0, 2.0].map(rate);
+        let near = |rate: f64, said: f64| (rate - said).abs() < 0.015;
+        assert!(near(rates[0], 0.04) && near(rates[1], 0.07) && near(rates[2], 0.12), "{rates:?}");
+    }
+
     #[test]
     fn equal_systems_are_equal_for_certain() {
         let a = vec![vec![0.1, 0.4], vec![0.3, 0.2]];

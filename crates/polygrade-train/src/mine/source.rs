@@ -1,13 +1,14 @@
 //! What ranks candidates: an encoder by exact search, BM25, or a run file.
 
 use super::Task;
+use crate::evaluate::unit;
 use polygrade_data::{At, Error, Index, Result};
 use polygrade_encoder::{TextEncoder, TextKind};
 use polygrade_eval::run::{self, Run};
 use polygrade_index::bm25::Bm25;
 use polygrade_index::{Hit, Top};
 use polygrade_nn::Matrix;
-use polygrade_nn::kernels::{Transpose, l2_normalize, matmul};
+use polygrade_nn::kernels::{Transpose, matmul};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::path::{Path, PathBuf};
@@ -71,15 +72,7 @@ pub struct Dense<'a> {
 impl<'a> Dense<'a> {
     /// Search with an encoder.
     pub fn new(encoder: &'a dyn TextEncoder, task: &'a Task) -> Self {
-        let unit = |mut vectors: Matrix| {
-            if !encoder.normalizes() {
-                let cols = vectors.cols;
-                vectors.data.chunks_mut(cols).for_each(|row| {
-                    l2_normalize(row);
-                });
-            }
-            vectors
-        };
+        let unit = |vectors: Matrix| unit(encoder, vectors);
         let c = task.collection;
         Dense {
             queries: Box::new(move |which| {

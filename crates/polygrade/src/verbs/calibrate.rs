@@ -386,9 +386,6 @@ impl Watch for Bar {
     fn total(&self, rungs: usize) {
         self.0.set_length(rungs as u64);
     }
-    fn note(&self, text: &str) {
-        self.0.set_message(text.to_owned());
-    }
     fn done(&self, arm: &str) {
         self.0.inc(1);
         self.0.set_message(format!("{arm},"));

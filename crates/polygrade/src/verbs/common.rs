@@ -6,7 +6,7 @@ use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, Prompts, TokenW
 use polygrade_nn::device::Precision;
 use polygrade_train::{LabelPolicies, Policy, Scenario};
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// A scenario by its name.
 pub(crate) fn scenario(name: &str) -> Result<Scenario> {
@@ -14,14 +14,29 @@ pub(crate) fn scenario(name: &str) -> Result<Scenario> {
         .ok_or_else(|| Error::Usage(format!("{name:?} is no scenario: monolingual, mixture, cross-lingual")))
 }
 
-/// The policies that `--tau` or `--labels` names.
-pub(crate) fn policies(tau: Option<&str>, labels: Option<&Path>) -> Result<LabelPolicies> {
-    match (tau, labels) {
-        (_, Some(file)) => LabelPolicies::load(file),
-        (Some(tau), None) => Policy::parse(tau).map(LabelPolicies::uniform).ok_or_else(|| {
-            Error::Usage(format!("--tau {tau:?}: expected 2, a band 0:2, soft:2, all or graded"))
-        }),
-        (None, None) => Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
+/// What is a positive and what a negative.
+#[derive(clap::Args, Clone)]
+pub(crate) struct LabelArgs {
+    /// Threshold: grades at or above it are positives; or a band LO:HI; soft:N, all, graded, which
+    /// losses of grades mean unless told otherwise
+    #[arg(long, value_name = "N", conflicts_with = "labels", allow_hyphen_values = true)]
+    pub(crate) tau: Option<String>,
+    /// Label policies in a file, such as a calibrated.toml; for train also `auto`: race the thresholds first, and leave
+    /// the race in OUT.calibration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+}
+
+impl LabelArgs {
+    /// The policies that `--tau` or `--labels` names.
+    pub(crate) fn policies(&self) -> Result<LabelPolicies> {
+        match (&self.tau, &self.labels) {
+            (_, Some(file)) => LabelPolicies::load(file),
+            (Some(tau), None) => Policy::parse(tau).map(LabelPolicies::uniform).ok_or_else(|| {
+                Error::Usage(format!("--tau {tau:?}: expected 2, a band 0:2, soft:2, all or graded"))
+            }),
+            (None, None) => Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `polygrade labels`: what a label policy makes of a collection's judgments.
 
-use super::common::{langs, note_unmatched, policies, scenario};
+use super::common::{LabelArgs, langs, note_unmatched, scenario};
 use crate::ui::{Ui, table};
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_train::labelled::{Labelled, Pair};
@@ -16,12 +16,8 @@ use std::path::PathBuf;
 pub(crate) struct Args {
     /// The collection
     collection: PathBuf,
-    /// A policy for all: 2, 0:2, soft:2, all or graded
-    #[arg(long, value_name = "POLICY", conflicts_with = "labels", allow_hyphen_values = true)]
-    tau: Option<String>,
-    /// Label policies in a file, such as a calibrated.toml
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Languages, separated by commas; all unless given
     #[arg(long)]
     langs: Option<String>,
@@ -107,7 +103,7 @@ struct Vote {
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let scenario = scenario(&args.scenario)?;
-    let policies = policies(args.tau.as_deref(), args.labels.as_deref())?;
+    let policies = args.labels.policies()?;
     if args.hybrid && scenario != Scenario::Mixture {
         return Err(Error::Usage("--hybrid is for the mixture".into()));
     }

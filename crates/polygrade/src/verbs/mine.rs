@@ -1,13 +1,12 @@
 //! `polygrade mine`: a collection and what ranks it → hard negatives for training.
 
-use super::common::{ModelOptions, langs, note_unmatched};
+use super::common::{LabelArgs, ModelOptions, langs, note_unmatched, scenario};
 use super::training::reference;
 use crate::ui::{Ui, table};
 use polygrade_data::{Collection, Error, Lang, Result, Split};
 use polygrade_train::mine::{
     Counts, Dense, Filter, Format, Lexical, NegativeLangs, RunFile, Select, Source, Task, mine, write,
 };
-use polygrade_train::{LabelPolicies, Policy, Scenario};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -48,12 +47,8 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Positives")]
 struct Labels {
-    /// Threshold: grades at or above it are positives; or a band LO:HI
-    #[arg(long, value_name = "N", conflicts_with = "labels", allow_hyphen_values = true)]
-    tau: Option<String>,
-    /// Label policies in a file, such as a calibrated.toml
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    positives: LabelArgs,
     /// The scenario that the negatives are for, which label policies may look at: monolingual, mixture, cross-lingual
     #[arg(long, default_value = "mixture")]
     scenario: String,
@@ -129,13 +124,8 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let started = Instant::now();
     let split = Split::parse(&args.labels.split)
         .ok_or_else(|| Error::Usage(format!("{:?} is no split: train, dev, test", args.labels.split)))?;
-    let scenario = Scenario::parse(&args.labels.scenario).ok_or_else(|| {
-        Error::Usage(format!(
-            "{:?} is no scenario: monolingual, mixture, cross-lingual",
-            args.labels.scenario
-        ))
-    })?;
-    let policies = args.labels.policies()?;
+    let scenario = scenario(&args.labels.scenario)?;
+    let policies = args.labels.positives.policies()?;
     let filter = args.filter.filter()?;
     if args.model.is_none() && !args.bm25 && args.run.is_empty() {
         return Err(Error::Usage("say what ranks: --model MODEL, --bm25 or --run FILE".into()));
@@ -190,18 +180,6 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         seconds: started.elapsed().as_secs_f64(),
     };
     ui.result(&report, text)
-}
-
-impl Labels {
-    fn policies(&self) -> Result<LabelPolicies> {
-        match (&self.tau, &self.labels) {
-            (_, Some(file)) => LabelPolicies::load(file),
-            (Some(tau), None) => Policy::parse(tau)
-                .map(LabelPolicies::uniform)
-                .ok_or_else(|| Error::Usage(format!("--tau {tau:?}: expected 2 or a band 0:2"))),
-            (None, None) => Err(Error::Usage("say what is a positive: --tau N, or --labels FILE".into())),
-        }
-    }
 }
 
 impl FilterArgs {

@@ -1,6 +1,6 @@
 //! `polygrade train`: a collection and a label policy → a model.
 
-use super::common::{Base, NewEncoder, langs, note_unmatched, policies, scenario};
+use super::common::{Base, LabelArgs, NewEncoder, langs, note_unmatched, scenario};
 use super::select::{ADAPTER, Best, Selection};
 use super::training::Training;
 use crate::ui::Ui;
@@ -34,14 +34,9 @@ pub(crate) struct Args {
     /// `static` for a new one, or a model to go on from: its folder, or its name on the Hugging Face hub
     #[arg(long, default_value = "static")]
     encoder: String,
-    /// Threshold: grades at or above it are positives; or a band LO:HI; soft:N, all, graded [default with a loss of
-    /// grades: graded]
-    #[arg(long, value_name = "N", conflicts_with = "labels", allow_hyphen_values = true)]
-    tau: Option<String>,
-    /// Label policies in a file, such as a calibrated.toml; or `auto`: race the thresholds first, and leave the race in
-    /// OUT.calibration
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    // `graded` where a loss of grades is asked for and nothing said; `--labels auto` races first.
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Languages, separated by commas; all unless given
     #[arg(long)]
     langs: Option<String>,
@@ -82,10 +77,10 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     // Without a slash at the end, which would put the checkpoint inside.
     args.out = args.out.components().collect();
     let scenario = scenario(&args.scenario)?;
-    let policies = match (&args.tau, &args.labels) {
+    let policies = match (&args.labels.tau, &args.labels.labels) {
         (None, None) if args.training.loss.loss.is_graded() => Some(LabelPolicies::uniform(Policy::Graded)),
         (None, Some(file)) if file.as_os_str() == "auto" => None,
-        (tau, labels) => Some(policies(tau.as_deref(), labels.as_deref())?),
+        _ => Some(args.labels.policies()?),
     };
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
