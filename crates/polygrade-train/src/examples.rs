@@ -16,13 +16,11 @@ use crate::batches::{Batching, Composition, Deck, Draw, lang_shares, rounded};
 use crate::labelled::Labelled;
 use crate::labels::{Label, LabelPolicies, Policy};
 use crate::loss::{Role, TeacherScores};
-use polygrade_data::{Collection, Graded, Index, Lang, Passage};
+use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_nn::rng::CounterRng;
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Which languages meet in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,23 +120,10 @@ pub struct Examples {
 
 /// For each passage a number, from 0, that passages of the same text and language share.
 pub(crate) fn text_numbers(collection: &Collection) -> Vec<u32> {
-    // By hashes of 128 bits, which threads share: every arm of a calibration asks for these numbers.
-    let hash = |p: &Passage| {
-        let mut hash = Xxh3::with_seed(xxh3_64(p.lang.as_str().as_bytes()));
-        // Title and text as `Passage::full_text` joins them.
-        if let Some(title) = p.title.as_deref().filter(|t| !t.is_empty()) {
-            hash.update(title.as_bytes());
-            hash.update(b" ");
-        }
-        hash.update(p.text.as_bytes());
-        hash.digest128()
-    };
-    let hashes: Vec<u128> = collection.passages.par_iter().map(hash).collect();
-    let mut numbers: FxHashMap<u128, u32> = FxHashMap::default();
-    numbers.reserve(hashes.len());
-    let number = hashes.into_iter().map(|h| {
-        let next = numbers.len() as u32;
-        *numbers.entry(h).or_insert(next)
+    let mut texts: FxHashMap<(&Lang, std::borrow::Cow<str>), u32> = FxHashMap::default();
+    let number = collection.passages.iter().map(|p| {
+        let next = texts.len() as u32;
+        *texts.entry((&p.lang, p.full_text())).or_insert(next)
     });
     number.collect()
 }
