@@ -9,6 +9,7 @@
 //! language than the positive are negatives that the language alone gives away, and teach little.
 
 mod negatives;
+mod table;
 
 pub use negatives::{Added, HardNegatives};
 
@@ -21,6 +22,7 @@ use polygrade_nn::rng::CounterRng;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use table::{Example, Gather, Table, Variant};
 
 /// Which languages meet in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,31 +56,6 @@ impl Scenario {
     }
 }
 
-/// A query's passages in one language.
-#[derive(Debug, Clone, PartialEq)]
-struct Variant {
-    /// The language's place among those of the examples.
-    lang: usize,
-    policy: Policy,
-    positives: Vec<Index>,
-    negatives: Vec<Index>,
-    /// Hard negatives from a file.
-    mined: Vec<Index>,
-}
-
-/// A query with its passages, by language where it meets several.
-#[derive(Debug, Clone, PartialEq)]
-struct Example {
-    query: Index,
-    /// The language of the query.
-    lang: usize,
-    variants: Vec<Variant>,
-    /// Judged texts, sorted: see [`Examples::text_of`].
-    judged: Vec<Judged>,
-    /// Positives in all languages, sorted; empty unless parallel positives are asked for.
-    parallel: Vec<Translation>,
-}
-
 /// A positive: the number that it shares with its translations, its language's place, itself.
 type Translation = (u32, usize, Index);
 
@@ -95,18 +72,14 @@ struct Judged {
 /// The training examples of a split.
 #[derive(Debug, Clone)]
 pub struct Examples {
-    examples: Vec<Example>,
+    table: Table,
     /// For each passage a number that passages of the same text and language share.
     text_of: Vec<u32>,
     /// For each passage a number that its translations share; empty unless parallel positives are asked for.
     unit_of: Vec<u32>,
-    /// Queries of the scenario that have no positive under the policy, and so are not trained on.
-    pub without_positive: usize,
     scenario: Scenario,
     batching: Batching,
     max_grade: f32,
-    /// Queries of each language, those without a positive included.
-    queries_by_lang: Vec<usize>,
     langs: Vec<Lang>,
     teacher: Option<Arc<TeacherScores>>,
     /// The teacher's scores by query and text, of texts that several passages share.
@@ -120,7 +93,9 @@ pub struct Examples {
 
 /// For each passage a number, from 0, that passages of the same text and language share.
 pub(crate) fn text_numbers(collection: &Collection) -> Vec<u32> {
-    let mut texts: FxHashMap<(&Lang, std::borrow::Cow<str>), u32> = FxHashMap::default();
+    // With room for all: a table that grows hashes every text again.
+    let mut texts: FxHashMap<(&Lang, std::borrow::Cow<str>), u32> =
+        FxHashMap::with_capacity_and_hasher(collection.passages.len(), Default::default());
     let number = collection.passages.iter().map(|p| {
         let next = texts.len() as u32;
         *texts.entry((&p.lang, p.full_text())).or_insert(next)
@@ -146,6 +121,27 @@ pub struct Batch {
     pub policies: Vec<Policy>,
     /// The place of each query's language among [`Examples::langs`].
     pub langs: Vec<usize>,
+    /// Room that is kept from batch to batch.
+    pub scratch: Scratch,
+}
+
+/// Bits of a filter of the texts in a batch.
+const BITS: usize = 2048;
+
+/// Room that one batch leaves to the next; it says nothing of either.
+#[derive(Debug, Default, Clone)]
+pub struct Scratch {
+    /// The column of each text.
+    column: FxHashMap<u32, u32>,
+    /// Rows and columns of positives.
+    own: Vec<(usize, u32)>,
+    picked: Vec<Index>,
+}
+
+impl PartialEq for Scratch {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// How many passages each query brings to a batch.
@@ -183,100 +179,51 @@ impl Examples {
         let hybrid = batching.composition.is_hybrid();
         let passages = 0..collection.passages.len() as Index;
         let unit_of = passages.filter(|_| batching.parallel_positives).map(|p| graded.passage_unit(p));
-        let mut out = Examples {
-            examples: Vec::new(),
-            text_of: text_numbers(collection),
-            unit_of: unit_of.collect(),
-            without_positive: 0,
+        let (text_of, unit_of) = (text_numbers(collection), unit_of.collect::<Vec<u32>>());
+        let labelled = Labelled::new(collection, graded, scenario, langs, policies, hybrid);
+        let (all, langs) = (langs.len(), langs.to_vec());
+        let gather =
+            Gather { labelled: &labelled, scenario, langs: all, text_of: &text_of, unit_of: &unit_of };
+        let table = gather.table();
+        let mut decks = [vec![Vec::new(); all], vec![Vec::new(); all]];
+        for (number, example) in (0..).zip(&table.examples) {
+            let own = |v: &Variant| !hybrid || v.lang == example.lang;
+            let variants = table.variants(example);
+            if variants.iter().any(own) {
+                decks[0][example.lang].push(number);
+            }
+            if !variants.iter().all(own) {
+                decks[1][example.lang].push(number);
+            }
+        }
+        Examples {
+            table,
+            text_of,
+            unit_of,
             scenario,
-            langs: langs.to_vec(),
+            langs,
             teacher: None,
             teacher_of_text: FxHashMap::default(),
             batching,
             max_grade: collection.meta.grades.max,
-            queries_by_lang: vec![0; langs.len()],
-            decks: [vec![Vec::new(); langs.len()], vec![Vec::new(); langs.len()]],
+            decks,
             mined_per_query: 0,
-        };
-        let labelled = Labelled::new(collection, graded, scenario, langs, policies, hybrid);
-        for (query, query_lang) in labelled.queries() {
-            let mut variants: Vec<Variant> = Vec::new();
-            let mut judged = Vec::new();
-            let mut parallel = Vec::new();
-            for pair in labelled.pairs(query, query_lang) {
-                let passage = pair.passage;
-                judged.push(Judged {
-                    text: out.text_of[passage as usize],
-                    grade: pair.grade,
-                    label: pair.label,
-                    policy: pair.policy,
-                });
-                // Across languages, the query's own stays out.
-                if pair.label == Label::Positive
-                    && let Some(&unit) = out.unit_of.get(passage as usize)
-                    && let Some(place) =
-                        langs.iter().position(|l| *l == collection.passages[passage as usize].lang)
-                    && (scenario != Scenario::CrossLingual || pair.lang.is_some())
-                {
-                    parallel.push((unit, place, passage));
-                }
-                let Some(lang) = pair.lang else { continue };
-                let at = variants.iter().position(|v| v.lang == lang).unwrap_or_else(|| {
-                    variants.push(Variant {
-                        lang,
-                        policy: pair.policy,
-                        positives: Vec::new(),
-                        negatives: Vec::new(),
-                        mined: Vec::new(),
-                    });
-                    variants.len() - 1
-                });
-                match pair.label {
-                    Label::Positive => variants[at].positives.push(passage),
-                    Label::Negative => variants[at].negatives.push(passage),
-                    Label::Dropped => {}
-                }
-            }
-            if variants.is_empty() {
-                continue;
-            }
-            out.queries_by_lang[query_lang] += 1;
-            variants.retain(|v| !v.positives.is_empty());
-            if variants.is_empty() {
-                out.without_positive += 1;
-                continue;
-            }
-            judged.sort_by_key(|j| j.text);
-            judged.dedup_by(|next, kept| {
-                let same = next.text == kept.text;
-                if same {
-                    kept.grade = kept.grade.max(next.grade);
-                    kept.label = kept.label.max(next.label);
-                }
-                same
-            });
-            parallel.sort_unstable();
-            let number = out.examples.len() as u32;
-            let own = |v: &Variant| !hybrid || v.lang == query_lang;
-            if variants.iter().any(own) {
-                out.decks[0][query_lang].push(number);
-            }
-            if !variants.iter().all(own) {
-                out.decks[1][query_lang].push(number);
-            }
-            out.examples.push(Example { query, lang: query_lang, variants, judged, parallel });
         }
-        out
+    }
+
+    /// Queries of the scenario that have no positive under the policy, and so are not trained on.
+    pub fn without_positive(&self) -> usize {
+        self.table.without_positive
     }
 
     /// Number of queries trained on.
     pub fn len(&self) -> usize {
-        self.examples.len()
+        self.table.examples.len()
     }
 
     /// Whether there is nothing to train on.
     pub fn is_empty(&self) -> bool {
-        self.examples.is_empty()
+        self.table.examples.is_empty()
     }
 
     /// Whether they were gathered for such batches.
@@ -316,8 +263,9 @@ impl Examples {
     /// How many pairs of a query and a judged passage are trained on, and how many of them have no teacher's score.
     pub fn without_teacher(&self) -> (usize, usize) {
         let (mut pairs, mut without) = (0, 0);
-        for e in &self.examples {
-            for passage in e.variants.iter().flat_map(|v| v.positives.iter().chain(&v.negatives)) {
+        for e in &self.table.examples {
+            let lists = |v: &Variant| [v.positives, v.negatives].map(|l| l.of(&self.table.passages));
+            for passage in self.table.variants(e).iter().flat_map(lists).flatten() {
                 pairs += 1;
                 without += usize::from(self.teacher_score(e.query, *passage).is_none());
             }
@@ -347,22 +295,23 @@ impl Examples {
         add(u64::from(self.max_grade.to_bits()));
         self.langs.iter().flat_map(|l| l.as_str().bytes().chain([0])).for_each(|b| add(u64::from(b)));
         self.teacher.iter().for_each(|t| add(t.fingerprint()));
-        self.queries_by_lang.iter().for_each(|n| add(*n as u64));
+        self.table.queries_by_lang.iter().for_each(|n| add(*n as u64));
         add(self.mined_per_query as u64);
-        for e in &self.examples {
+        for e in &self.table.examples {
             add(u64::from(e.query));
-            for v in &e.variants {
+            for v in self.table.variants(e) {
                 // Of a threshold or a band the labels and aims say all; two that label alike train alike.
                 if !matches!(v.policy, Policy::Threshold(_) | Policy::Band { .. }) {
                     v.policy.to_string().bytes().for_each(|b| add(u64::from(b)));
                 }
-                let lists = [&v.positives, &v.negatives, &v.mined];
+                let t = &self.table;
+                let lists = [v.positives.of(&t.passages), v.negatives.of(&t.passages), v.mined.of(&t.mined)];
                 add(v.lang as u64);
                 lists.iter().for_each(|list| add(list.len() as u64));
                 lists.into_iter().flatten().for_each(|p| add(u64::from(*p)));
             }
-            e.parallel.iter().for_each(|(_, _, p)| add(u64::from(*p)));
-            e.judged.iter().for_each(|j| {
+            e.parallel.of(&self.table.parallel).iter().for_each(|(_, _, p)| add(u64::from(*p)));
+            e.judged.of(&self.table.judged).iter().for_each(|j| {
                 let aim = j.policy.aim(j.label, j.grade, self.max_grade);
                 [u64::from(j.text), u64::from(j.grade.to_bits()), j.label as u64, aim.to_bits()]
                     .into_iter()
@@ -373,9 +322,12 @@ impl Examples {
 
     /// Pairs of query and positive in an epoch; a query that meets several languages meets one of them at a time.
     pub fn pairs_per_epoch(&self, per_query: PerQuery) -> f64 {
-        let of = |v: &Variant| v.positives.len().min(per_query.positives) as f64;
-        let mean = |e: &Example| e.variants.iter().map(of).sum::<f64>() / e.variants.len() as f64;
-        self.examples.iter().map(mean).sum()
+        let of = |v: &Variant| v.positives.of(&self.table.passages).len().min(per_query.positives) as f64;
+        let mean = |e: &Example| {
+            let variants = self.table.variants(e);
+            variants.iter().map(of).sum::<f64>() / variants.len() as f64
+        };
+        self.table.examples.iter().map(mean).sum()
     }
 
     /// Steps in an epoch. They follow from the scenario's queries alone, not from how many of them the policy
@@ -387,9 +339,14 @@ impl Examples {
     /// The parts that batches do not cross: a language each in a mixture, else everything. (language, queries)
     fn parts(&self) -> impl Iterator<Item = (Option<usize>, usize)> + '_ {
         let by_lang = self.by_lang();
-        let whole = (!by_lang).then(|| (None, self.queries_by_lang.iter().sum()));
-        let parts =
-            self.queries_by_lang.iter().enumerate().filter(move |_| by_lang).map(|(l, n)| (Some(l), *n));
+        let whole = (!by_lang).then(|| (None, self.table.queries_by_lang.iter().sum()));
+        let parts = self
+            .table
+            .queries_by_lang
+            .iter()
+            .enumerate()
+            .filter(move |_| by_lang)
+            .map(|(l, n)| (Some(l), *n));
         parts.chain(whole).filter(|(_, n)| *n > 0)
     }
 
@@ -414,7 +371,7 @@ impl Examples {
         for (lang, queries) in self.parts() {
             let mut order: Vec<u32> = match lang {
                 Some(lang) => self.decks[0][lang].clone(),
-                None => (0..self.examples.len() as u32).collect(),
+                None => (0..self.table.examples.len() as u32).collect(),
             };
             rng.fork(1 + lang.map_or(0, |l| l as u64)).shuffle(&mut order);
             let steps = queries.div_ceil(batch);
@@ -455,7 +412,7 @@ impl Examples {
     /// The languages' shares, of those that have members.
     fn shares(&self, members: &[Vec<u32>]) -> Vec<f64> {
         let some = |(n, members): (&usize, &Vec<u32>)| if members.is_empty() { 0 } else { *n };
-        let queries: Vec<usize> = self.queries_by_lang.iter().zip(members).map(some).collect();
+        let queries: Vec<usize> = self.table.queries_by_lang.iter().zip(members).map(some).collect();
         lang_shares(&queries, self.batching.lang_sampling)
     }
 
@@ -465,7 +422,7 @@ impl Examples {
         let members = &self.decks[0];
         let steps = rounded(&self.shares(members), steps, rng.fork(0).uniform(0));
         for (lang, steps) in steps.into_iter().enumerate() {
-            let (size, all) = (members[lang].len(), self.queries_by_lang[lang].div_ceil(batch).max(1));
+            let (size, all) = (members[lang].len(), self.table.queries_by_lang[lang].div_ceil(batch).max(1));
             let mut deck = Deck::new(&members[lang], rng.fork(1 + lang as u64));
             out.extend((0..steps).map(|i| {
                 let i = i % all;
@@ -486,7 +443,7 @@ impl Examples {
         out: &mut Vec<Draw>,
     ) {
         let (size, queries) =
-            (members.iter().map(Vec::len).sum::<usize>(), self.queries_by_lang.iter().sum());
+            (members.iter().map(Vec::len).sum::<usize>(), self.table.queries_by_lang.iter().sum());
         let all = usize::div_ceil(queries, batch).max(1);
         let counts = rounded(&self.shares(members), steps * size / all, rng.fork(0).uniform(0));
         let mut order: Vec<usize> =
@@ -506,7 +463,7 @@ impl Examples {
 
     /// The passages that a query meets in a batch whose language is `target`.
     fn variant<'e>(
-        &self,
+        &'e self,
         example: &'e Example,
         across: bool,
         target: usize,
@@ -515,10 +472,11 @@ impl Examples {
         let hybrid = self.batching.composition.is_hybrid();
         let fits = |v: &&Variant| !hybrid || (v.lang != example.lang) == across;
         let at_target = |v: &&Variant| v.lang == target && self.batching.composition != Composition::Mixed;
-        let among = example.variants.iter().filter(fits);
+        let variants = self.table.variants(example);
+        let among = variants.iter().filter(fits);
         let drawn = || among.clone().nth(rng.below(0, among.clone().count()));
         // Only examples that have one are dealt to a batch.
-        among.clone().find(at_target).or_else(drawn).unwrap_or(&example.variants[0])
+        among.clone().find(at_target).or_else(drawn).unwrap_or(&variants[0])
     }
 
     /// The batch of a draw. Where queries meet several languages, one is drawn for the batch, and another for a query
@@ -528,12 +486,12 @@ impl Examples {
         out.passages.clear();
         out.policies.clear();
         out.langs.clear();
-        let target = rng.below(0, self.queries_by_lang.len().max(1));
-        let mut column: FxHashMap<u32, u32> = FxHashMap::default();
-        let mut own: Vec<(usize, u32)> = Vec::new();
-        let mut picked: Vec<Index> = Vec::new();
+        let target = rng.below(0, self.table.queries_by_lang.len().max(1));
+        let Scratch { mut column, mut own, mut picked } = std::mem::take(&mut out.scratch);
+        column.clear();
+        own.clear();
         for (row, &at) in draw.examples.iter().enumerate() {
-            let example = &self.examples[at as usize];
+            let example = &self.table.examples[at as usize];
             let rng = rng.fork(u64::from(example.query));
             out.queries.push(example.query);
             let variant = self.variant(example, draw.across, target, &rng);
@@ -549,7 +507,7 @@ impl Examples {
                     own.push((row, slot));
                 }
             };
-            pick(&variant.positives, per_query.positives, &rng.fork(1), &mut picked);
+            pick(variant.positives.of(&self.table.passages), per_query.positives, &rng.fork(1), &mut picked);
             picked.iter().for_each(|p| add(*p, true));
             if self.batching.parallel_positives {
                 for &p in &picked {
@@ -558,11 +516,13 @@ impl Examples {
                         .for_each(|t| add(t, true));
                 }
             }
-            pick(&variant.negatives, per_query.negatives, &rng.fork(2), &mut picked);
+            pick(variant.negatives.of(&self.table.passages), per_query.negatives, &rng.fork(2), &mut picked);
             picked.iter().for_each(|p| add(*p, false));
-            pick(&variant.mined, self.mined_per_query, &rng.fork(3), &mut picked);
+            pick(variant.mined.of(&self.table.mined), self.mined_per_query, &rng.fork(3), &mut picked);
             picked.iter().for_each(|p| add(*p, false));
         }
+        let mut filter = [0u64; BITS / 64];
+        column.keys().for_each(|t| filter[*t as usize % BITS / 64] |= 1 << (t % 64));
         let cols = out.passages.len();
         out.roles.clear();
         out.roles.resize(draw.examples.len() * cols, Role::Negative);
@@ -571,7 +531,11 @@ impl Examples {
         out.aims.clear();
         out.aims.resize(draw.examples.len() * cols, f64::NAN);
         for (row, &at) in draw.examples.iter().enumerate() {
-            for judged in &self.examples[at as usize].judged {
+            for judged in self.table.examples[at as usize].judged.of(&self.table.judged) {
+                // Most judged texts are not in the batch, and a bit tells most of these.
+                if filter[judged.text as usize % BITS / 64] & (1 << (judged.text % 64)) == 0 {
+                    continue;
+                }
                 let Some(&slot) = column.get(&judged.text) else { continue };
                 let place = row * cols + slot as usize;
                 out.grades[place] = judged.grade;
@@ -581,9 +545,10 @@ impl Examples {
                 }
             }
         }
-        for (row, slot) in own {
+        for &(row, slot) in &own {
             out.roles[row * cols + slot as usize] = Role::Positive;
         }
+        out.scratch = Scratch { column, own, picked };
     }
 
     /// A translation of a positive in another language than `lang`, drawn evenly; it is a positive itself.
@@ -595,9 +560,10 @@ impl Examples {
         rng: &CounterRng,
     ) -> Option<Index> {
         let unit = self.unit_of[positive as usize];
-        let from = example.parallel.partition_point(|(u, _, _)| *u < unit);
+        let parallel = example.parallel.of(&self.table.parallel);
+        let from = parallel.partition_point(|(u, _, _)| *u < unit);
         let others =
-            example.parallel[from..].iter().take_while(|(u, _, _)| *u == unit).filter(|(_, l, _)| *l != lang);
+            parallel[from..].iter().take_while(|(u, _, _)| *u == unit).filter(|(_, l, _)| *l != lang);
         let n = others.clone().count();
         others.clone().nth(rng.below(u64::from(positive), n)).map(|(_, _, p)| *p)
     }

@@ -73,6 +73,12 @@ impl<'a> Labelled<'a> {
         self.graded.queries().iter().filter_map(move |&q| Some((q, *places.get(lang(q))?)))
     }
 
+    /// The place of a passage's language among those of training, if it is one of them.
+    pub(crate) fn place_of(&self, passage: Index) -> Option<usize> {
+        let lang = self.passage_lang[passage as usize] as usize;
+        (lang < self.langs.len()).then_some(lang)
+    }
+
     /// The judged passages of a query, whose language is at place `query_lang`, in file order.
     pub fn pairs(&self, query: Index, query_lang: usize) -> impl Iterator<Item = Pair> + '_ {
         let across = self.scenario == Scenario::CrossLingual;
@@ -108,6 +114,9 @@ impl<'a> Labelled<'a> {
     }
 
     fn voted(&self, query: Index, passage: Index, grade: f32, query_lang: usize) -> Option<Label> {
+        if !self.collection.has_votes() {
+            return None;
+        }
         let mut labels = self.votes(query, query_lang, passage, grade).map(|(_, _, label)| label).peekable();
         labels.peek()?;
         Some(Label::majority(labels))

@@ -237,7 +237,7 @@ proptest! {
         if scenario != Scenario::CrossLingual {
             let without: u64 = counts.values().map(|c| c.without_positive).sum();
             let queries: u64 = counts.values().map(|c| c.queries).sum();
-            prop_assert_eq!(without as usize, examples.without_positive);
+            prop_assert_eq!(without as usize, examples.without_positive());
             prop_assert_eq!((queries - without) as usize, examples.len());
         }
         let samples = labelled.samples(3, 1);

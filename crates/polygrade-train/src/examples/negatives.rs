@@ -107,26 +107,28 @@ impl Examples {
     pub fn add_negatives(&mut self, collection: &Collection, hard: &HardNegatives) -> Added {
         let mut added = Added::default();
         self.mined_per_query = hard.per_query;
-        for example in &mut self.examples {
-            let mut mined: Vec<Index> = Vec::new();
-            for passage in hard.of(example.query) {
-                let text = self.text_of[passage as usize];
-                match example.judged.binary_search_by_key(&text, |j| j.text).ok().map(|i| &example.judged[i])
-                {
-                    None => mined.push(passage),
-                    Some(j) if j.label == crate::Label::Negative => added.judged += 1,
-                    Some(_) => added.refused += 1,
+        let mut mined = Vec::new();
+        let mut last = None;
+        let (text_of, langs) = (&self.text_of, &self.langs);
+        self.table.set_mined(|example, table, variant, out| {
+            // The variants of an example come one after the other.
+            if last.replace(example.query) != Some(example.query) {
+                mined.clear();
+                let judged = example.judged.of(&table.judged);
+                for passage in hard.of(example.query) {
+                    let text = text_of[passage as usize];
+                    match judged.binary_search_by_key(&text, |j| j.text).ok().map(|i| &judged[i]) {
+                        None => mined.push(passage),
+                        Some(j) if j.label == crate::Label::Negative => added.judged += 1,
+                        Some(_) => added.refused += 1,
+                    }
                 }
+                added.pairs += mined.len();
             }
-            added.pairs += mined.len();
-            for variant in &mut example.variants {
-                let lang = &self.langs[variant.lang];
-                let inside = |p: &Index| collection.passages[*p as usize].lang == *lang;
-                let same: Vec<Index> = mined.iter().copied().filter(inside).collect();
-                let narrow = variant.lang != example.lang && !same.is_empty();
-                variant.mined = if narrow { same } else { mined.clone() };
-            }
-        }
+            let inside = |p: &&Index| collection.passages[**p as usize].lang == langs[variant.lang];
+            let narrow = variant.lang != example.lang && mined.iter().any(|p| inside(&p));
+            out.extend(mined.iter().filter(|p| !narrow || inside(p)));
+        });
         added.unused = hard.pairs.len() - added.pairs - added.refused - added.judged;
         added
     }

@@ -330,7 +330,7 @@ impl Job<'_> {
             out: out.display().to_string(),
             langs: langs.to_vec(),
             queries: examples.len(),
-            queries_without_positive: examples.without_positive,
+            queries_without_positive: examples.without_positive(),
             steps,
             kept_step,
             last_loss,
