@@ -53,6 +53,20 @@ impl Lang {
         self.0.split('-').next().unwrap_or(&self.0)
     }
 
+    /// With the language in two letters where ISO 639-1 has them and corpora often do not use them: `deu` is `de`, and
+    /// `cmn`, `zho` and `zh` are one.
+    #[must_use]
+    pub fn short(&self) -> Lang {
+        let primary = self.primary();
+        let macro_language =
+            [("zho", "zh"), ("swa", "sw"), ("swh", "sw"), ("arb", "ar"), ("fas", "fa"), ("msa", "ms")];
+        let mut table = ISO3_TO_TAG.iter().chain(&macro_language);
+        match table.find(|(iso3, _)| *iso3 == primary) {
+            Some((_, tag)) => Lang(format!("{tag}{}", &self.0[primary.len()..])),
+            None => self.clone(),
+        }
+    }
+
     /// Whether words are not separated by spaces in this language.
     pub fn is_unspaced(&self) -> bool {
         matches!(self.primary(), "zh" | "ja" | "th" | "lo" | "km" | "my" | "bo" | "yue" | "wuu")

@@ -8,6 +8,7 @@
 //! This crate knows nothing of vectors.
 
 pub mod agreement;
+pub mod bitext;
 pub mod check;
 mod collection;
 pub mod error;

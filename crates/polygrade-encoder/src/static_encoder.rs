@@ -120,6 +120,20 @@ impl NewStaticBase {
 
     /// An encoder with the random numbers of `seed`.
     pub fn encoder(&self, seed: u64) -> StaticEncoder {
+        let settings = &self.settings;
+        let mut out = StaticEncoder::random(self.tokenizer.clone(), settings.dim, settings.projection, seed);
+        if let Some(meaning) = &self.meaning {
+            out.table.data.iter_mut().zip(&meaning.data).for_each(|(r, m)| *r = *r * RANDOM_PART + m);
+        }
+        out.log_weights.clone_from(&self.log_weights);
+        out.silence_unknown();
+        out
+    }
+}
+
+impl StaticEncoder {
+    /// Embeddings of width `dim` drawn at random, tokens of equal weight; with a width, a projection to it.
+    pub fn random(tokenizer: TextTokenizer, dim: usize, projection: Option<usize>, seed: u64) -> Self {
         let rng = CounterRng::new(seed);
         let random = |rows: usize, cols: usize, purpose: u64| {
             let rng = rng.fork(purpose);
@@ -127,28 +141,33 @@ impl NewStaticBase {
             let values = (0..rows * cols).into_par_iter().map(|i| (rng.normal(i as u64) * scale) as f32);
             Matrix::new(cols, values.collect())
         };
-        let mut table = random(self.tokenizer.vocab_size(), self.settings.dim, 1);
-        if let Some(meaning) = &self.meaning {
-            table.data.iter_mut().zip(&meaning.data).for_each(|(r, m)| *r = *r * RANDOM_PART + m);
-        }
-        let mut log_weights = self.log_weights.clone();
-        // The unknown token stands for unlike things: it says nothing, and other tools drop it.
-        if let Some(unknown) = self.tokenizer.unknown_id() {
-            table.row_mut(unknown as usize).fill(0.0);
-            log_weights[unknown as usize] = 0.0;
-        }
-        StaticEncoder {
-            tokenizer: self.tokenizer.clone(),
+        let table = random(tokenizer.vocab_size(), dim, 1);
+        let mut out = StaticEncoder {
+            log_weights: vec![0.0; table.rows()],
             table,
-            log_weights,
-            projection: self.settings.projection.map(|out| random(self.settings.dim, out, 2)),
+            projection: projection.map(|out| random(dim, out, 2)),
+            tokenizer,
             normalize: true,
             prompts: Prompts::default(),
+        };
+        out.silence_unknown();
+        out
+    }
+
+    /// The unknown token stands for unlike things: it says nothing, and other tools drop it.
+    fn silence_unknown(&mut self) {
+        if let Some(unknown) = self.tokenizer.unknown_id() {
+            self.table.row_mut(unknown as usize).fill(0.0);
+            self.log_weights[unknown as usize] = 0.0;
         }
     }
-}
 
-impl StaticEncoder {
+    /// Sets the tokens' weights by how often they occur in texts.
+    pub fn weigh_tokens(&mut self, weights: TokenWeights, texts: &Bags) {
+        self.log_weights = initial_weights(weights, self.table.rows(), texts);
+        self.silence_unknown();
+    }
+
     /// Width of the vectors.
     pub fn dim(&self) -> usize {
         self.projection.as_ref().map_or(self.table.cols, |p| p.cols)

@@ -148,6 +148,38 @@ impl TextTokenizer {
         }
     }
 
+    /// Leaves unknown tokens out: what is unknown says nothing.
+    #[must_use]
+    pub fn without_unknown(mut self) -> Self {
+        self.drop = self.unknown_id();
+        self
+    }
+
+    /// How many tokens texts have, and which share of their characters, white space aside, known tokens cover.
+    pub fn coverage<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<(usize, f64)> {
+        let unknown_id = self.unknown_id();
+        let one = |text: &S| -> Result<(usize, usize, usize)> {
+            let text = text.as_ref();
+            let encoding = self.inner.encode_char_offsets(text, false);
+            let encoding = encoding.map_err(|e| Error::Internal(format!("tokenising {text:?}: {e}")))?;
+            let mut unknown = vec![false; text.chars().count()];
+            for (id, (from, to)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+                if Some(*id) == unknown_id {
+                    let to = (*to).min(unknown.len());
+                    unknown[*from..to].fill(true);
+                }
+            }
+            let written = || text.chars().zip(&unknown).filter(|(c, _)| !c.is_whitespace());
+            let known = written().filter(|(_, unknown)| !**unknown).count();
+            Ok((encoding.len(), written().count(), known))
+        };
+        let sums = texts
+            .par_iter()
+            .map(one)
+            .try_reduce(|| (0, 0, 0), |a, b| Ok((a.0 + b.0, a.1 + b.1, a.2 + b.2)))?;
+        Ok((sums.0, sums.2 as f64 / sums.1.max(1) as f64))
+    }
+
     /// The lengths in characters of all tokens.
     pub(crate) fn token_lengths(&self) -> Vec<usize> {
         self.inner.get_vocab(true).into_keys().map(|t| t.chars().count()).collect()
@@ -186,7 +218,10 @@ impl TextTokenizer {
     }
 
     /// As the text of a `tokenizer.json`, without padding, cut where this tokeniser cuts by tokens.
-    pub(crate) fn to_json(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String> {
         let mut plain = self.inner.clone();
         plain.with_padding(None);
         if let Some(max_length) = self.max_tokens {

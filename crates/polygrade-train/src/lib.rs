@@ -18,6 +18,7 @@ pub mod labelled;
 pub mod labels;
 pub mod loss;
 pub mod mine;
+pub mod pretrain;
 pub mod trainer;
 
 pub use align::{AlignSettings, Parallel, ParallelBuilder};

@@ -38,6 +38,10 @@ enum Verb {
     /// Cut a collection down to judged passages and hard negatives, and say whether systems keep their order
     #[command(visible_alias = "hard-negatives")]
     Shrink(verbs::shrink::Args),
+    /// Make a multilingual encoder from parallel text and a teacher
+    Pretrain(verbs::pretrain::Args),
+    /// Train a tokeniser that serves several languages evenly
+    Tokenizer(verbs::tokenizer::Args),
     /// Find hard negatives to train with
     Mine(verbs::mine::Args),
     /// Show the best passages for a query
@@ -67,6 +71,8 @@ fn main() -> ExitCode {
         Verb::TrecEval(args) => verbs::trec_eval::run(args, &ui),
         Verb::Benchmark(args) => verbs::benchmark::run(args, &ui),
         Verb::Shrink(args) => verbs::shrink::run(args, &ui),
+        Verb::Pretrain(args) => verbs::pretrain::run(args, &ui),
+        Verb::Tokenizer(args) => verbs::tokenizer::run(args, &ui),
         Verb::Mine(args) => verbs::mine::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),

@@ -1,0 +1,411 @@
+//! Pretraining: a multilingual encoder from parallel text and an English teacher.
+//!
+//! Every batch holds pairs (x, y) of texts that say the same, its languages drawn by p ∝ n^(1/T), and is trained on the
+//! weighted sum of
+//!
+//! - **translation ranking** (Yang et al. 2019, arXiv 1902.08564): InfoNCE of x against the y of the batch and of y
+//!   against the x, less what is known to say the same. A text alone is cropped twice at random, and the crops are the
+//!   pair (Contriever, arXiv 2112.09118);
+//! - **distillation** (Reimers & Gurevych 2020, arXiv 2004.09813): 1 − cos(student(x), teacher(p)) for all x whose
+//!   translation p into the teacher's language, the pivot, is known, p itself among them.
+//!
+//! Everything is a function of texts, settings and seed: any number of threads and any interruption give the same bits.
+//! For fine-tuning on judgments see [`trainer`](crate::trainer).
+
+mod corpus;
+mod teacher;
+
+pub use corpus::{Corpus, CorpusBuilder};
+pub use teacher::TeacherStore;
+
+use crate::batches::{Deck, lang_shares, rounded};
+use corpus::NONE;
+use polygrade_data::{At, Error, Lang, Result};
+use polygrade_encoder::{Encoder, Learner, StepSettings, TextEncoder, TransformerTraining};
+use polygrade_nn::Matrix;
+use polygrade_nn::bag::Bags;
+use polygrade_nn::kernels::{Transpose, matmul};
+use polygrade_nn::optim::{AdamW, Decay, Schedule};
+use polygrade_nn::rng::CounterRng;
+use rayon::prelude::*;
+use std::path::Path;
+
+/// Settings of pretraining.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Passes over the pairs, on average over languages.
+    pub epochs: f64,
+    /// Pairs in a batch.
+    pub batch: usize,
+    /// Weight of translation ranking.
+    pub ranking: f32,
+    /// Weight of distillation.
+    pub distil: f32,
+    /// T of translation ranking.
+    pub temperature: f32,
+    /// T of the languages' shares.
+    pub lang_sampling: f32,
+    /// Highest learning rate.
+    pub rate: f32,
+    /// Highest learning rate of a static encoder's log-weights.
+    pub weight_rate: f32,
+    /// Share of the steps in which the rate rises.
+    pub warmup: f32,
+    /// AdamW.
+    pub adam: AdamW,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// What counts for transformers alone.
+    pub transformer: TransformerTraining,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            epochs: 8.0,
+            batch: 1024,
+            ranking: 1.0,
+            distil: 5.0,
+            temperature: 0.05,
+            lang_sampling: 2.0,
+            rate: 0.005,
+            weight_rate: 0.02,
+            warmup: 0.05,
+            adam: AdamW { weight_decay: 0.0, ..AdamW::default() },
+            seed: 1,
+            transformer: TransformerTraining::default(),
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// The step, from 1.
+    pub step: u64,
+    /// Mean loss of translation ranking.
+    pub ranking: f64,
+    /// Mean distance to the teacher, 1 − cos.
+    pub distil: f64,
+}
+
+/// A run of pretraining.
+pub struct Pretrainer<'a> {
+    learner: Learner,
+    corpus: &'a Corpus,
+    teacher: Option<&'a mut TeacherStore>,
+    settings: Settings,
+    schedule: Schedule,
+    decks: Vec<Deck>,
+    /// Batches dealt, those before a resumed step among them.
+    dealt: u64,
+    step: u64,
+    pairs: Vec<[u32; 2]>,
+    bags: Bags,
+    targets: Matrix,
+    identity: String,
+}
+
+impl<'a> Pretrainer<'a> {
+    /// Starts a run. With `threads`, rayon's threads share each step; the result is the same.
+    ///
+    /// # Errors
+    /// There is nothing to train on, or the settings do not fit.
+    pub fn new(
+        mut student: Encoder,
+        corpus: &'a Corpus,
+        teacher: Option<&'a mut TeacherStore>,
+        settings: Settings,
+        threads: bool,
+    ) -> Result<Self> {
+        let pairs: usize = corpus.pairs.iter().map(Vec::len).sum();
+        let fault = |what: String| Err(Error::Usage(what));
+        if pairs < 2 {
+            return fault("there are no pairs of texts to train on in these languages".into());
+        }
+        let sound = [settings.ranking, settings.distil].iter().all(|w| w.is_finite() && *w >= 0.0)
+            && settings.ranking + settings.distil > 0.0
+            && settings.temperature > 0.0
+            && settings.lang_sampling >= 1.0
+            && settings.batch >= 2
+            && settings.epochs > 0.0;
+        if !sound {
+            return fault(
+                "weights must be 0 or more and one above, the temperature above 0, the sampling temperature 1 or more, \
+                 a batch 2 pairs or more"
+                    .into(),
+            );
+        }
+        if settings.distil > 0.0 {
+            match &teacher {
+                None => return fault("distillation needs a teacher: --teacher MODEL, or --distil 0".into()),
+                Some(t) if t.dim() != student.dim() => {
+                    return fault(format!(
+                        "the teacher's vectors have {} values and the student's {}; they must be as wide",
+                        t.dim(),
+                        student.dim()
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        student.normalize();
+        let total = ((settings.epochs * pairs as f64) / settings.batch as f64).ceil().max(1.0) as u64;
+        let schedule = Schedule {
+            peak: 1.0,
+            warmup: (total as f32 * settings.warmup) as u64,
+            total,
+            decay: Decay::Linear,
+        };
+        let rng = CounterRng::new(settings.seed).fork(1);
+        let decks = corpus.pairs.iter().enumerate().map(|(l, pairs)| {
+            let members: Vec<u32> = (0..pairs.len() as u32).collect();
+            Deck::new(&members, rng.fork(l as u64))
+        });
+        let identity = format!(
+            "pretraining {settings:?}, texts {:016x}, student {:016x}",
+            corpus.fingerprint(),
+            student.fingerprint()
+        );
+        let transformer = TransformerTraining { seed: settings.seed, ..settings.transformer.clone() };
+        Ok(Pretrainer {
+            learner: Learner::new(student, &transformer, None, threads)?,
+            decks: decks.collect(),
+            corpus,
+            teacher,
+            settings,
+            schedule,
+            dealt: 0,
+            step: 0,
+            pairs: Vec::new(),
+            bags: Bags::new(),
+            targets: Matrix::default(),
+            identity,
+        })
+    }
+
+    /// Steps in all.
+    pub fn total(&self) -> u64 {
+        self.schedule.total
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.step
+    }
+
+    /// The encoder as trained so far.
+    pub fn encoder(&self) -> &dyn TextEncoder {
+        self.learner.encoder()
+    }
+
+    /// Ends training.
+    pub fn into_encoder(self) -> Encoder {
+        self.learner.into_encoder()
+    }
+
+    /// One step; `None` when training is over.
+    ///
+    /// # Errors
+    /// The teacher's vectors cannot be read, or the loss is no number any more.
+    pub fn next_step(&mut self) -> Result<Option<StepReport>> {
+        if self.step >= self.schedule.total {
+            return Ok(None);
+        }
+        // Batches of before a checkpoint are dealt again, which costs next to nothing.
+        while self.dealt <= self.step {
+            self.deal();
+        }
+        self.step += 1;
+        self.fill();
+        let vectors = self.learner.forward(&self.bags, self.step);
+        let mut grad = Matrix::zeros(vectors.rows(), vectors.cols);
+        let s = &self.settings;
+        let mut report = StepReport { step: self.step, ranking: 0.0, distil: 0.0 };
+        if s.ranking > 0.0 {
+            let meaning: Vec<u32> = self.pairs.iter().map(|p| self.corpus.meaning[p[0] as usize]).collect();
+            report.ranking = ranking(vectors, &meaning, s.temperature, s.ranking, &mut grad);
+        }
+        if let Some(teacher) = self.teacher.as_mut().filter(|_| s.distil > 0.0) {
+            let texts = self.pairs.iter().map(|p| p[0]).chain(self.pairs.iter().map(|p| p[1]));
+            let taught = texts.map(|t| self.corpus.taught[t as usize]).enumerate();
+            // Half a text does not say what the whole does.
+            let whole = |i: usize| {
+                let pair = self.pairs[i % self.pairs.len()];
+                pair[0] != pair[1]
+            };
+            let (places, rows): (Vec<usize>, Vec<u32>) =
+                taught.filter(|(i, row)| *row != NONE && whole(*i)).unzip();
+            teacher.read(&rows, &mut self.targets)?;
+            report.distil = distil(vectors, (&places, &self.targets), s.distil, &mut grad);
+        }
+        self.learner.backward(&self.bags, &mut grad);
+        let factor = self.schedule.rate(self.step);
+        self.learner.step(&StepSettings {
+            adam: s.adam,
+            rate: s.rate * factor,
+            weight_rate: s.weight_rate * factor,
+            step: self.step,
+        });
+        if !(report.ranking + report.distil).is_finite() {
+            let what = format!("the loss is no number at step {}: lower --learning-rate", self.step);
+            return Err(Error::Usage(what));
+        }
+        Ok(Some(report))
+    }
+
+    /// Draws the pairs of the next batch.
+    fn deal(&mut self) {
+        let rng = CounterRng::new(self.settings.seed).fork(2).fork(self.dealt);
+        let sizes: Vec<usize> = self.corpus.pairs.iter().map(Vec::len).collect();
+        let counts =
+            rounded(&lang_shares(&sizes, self.settings.lang_sampling), self.settings.batch, rng.uniform(0));
+        self.pairs.clear();
+        let mut hand = Vec::new();
+        for ((deck, pairs), count) in self.decks.iter_mut().zip(&self.corpus.pairs).zip(counts) {
+            hand.clear();
+            deck.deal(count, &mut hand);
+            self.pairs.extend(hand.iter().map(|i| pairs[*i as usize]));
+        }
+        self.dealt += 1;
+    }
+
+    /// The tokens of the batch: first texts, then second ones.
+    fn fill(&mut self) {
+        self.bags.clear();
+        let rng = CounterRng::new(self.settings.seed).fork(3).fork(self.step);
+        for side in 0..2 {
+            for (i, pair) in self.pairs.iter().enumerate() {
+                let tokens = self.corpus.tokens.get(pair[side] as usize);
+                let cropped = pair[0] == pair[1];
+                let span = if cropped { crop(tokens, &rng.fork((2 * i + side) as u64)) } else { tokens };
+                self.bags.push(span);
+            }
+        }
+    }
+
+    /// The share of held-out pairs of each language whose texts find each other among all of the language's, the mean of
+    /// both directions, and their number.
+    pub fn held_out(&self) -> Vec<(Lang, f64, usize)> {
+        let c = self.corpus;
+        let langs = c.langs().iter().zip(&c.held).filter(|(_, held)| held.len() > 1);
+        langs.map(|(lang, held)| (lang.clone(), self.found(held), held.len())).collect()
+    }
+
+    fn found(&self, held: &[[u32; 2]]) -> f64 {
+        let side = |side: usize| {
+            let mut bags = Bags::new();
+            held.iter().for_each(|p| bags.push(self.corpus.tokens.get(p[side] as usize)));
+            self.learner.encoder().encode_bags(&bags, true)
+        };
+        let (x, y) = (side(0), side(1));
+        let mut found = 0;
+        for (from, to, from_side) in [(&x, &y, 0), (&y, &x, 1)] {
+            let mut scores = Matrix::default();
+            matmul(from, to, Transpose::Right, true, &mut scores);
+            for i in 0..held.len() {
+                let best = (0..held.len()).max_by(|a, b| scores.row(i)[*a].total_cmp(&scores.row(i)[*b]));
+                // A text may have several translations.
+                found += usize::from(best.is_some_and(|b| held[b][from_side] == held[i][from_side]));
+            }
+        }
+        found as f64 / (2 * held.len()) as f64
+    }
+
+    /// Writes a checkpoint, atomically.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
+        let notes = [("step", self.step.to_string()), ("run", self.identity.clone())];
+        self.learner.save_state(path, &notes)
+    }
+
+    /// Goes on from a checkpoint of the same run.
+    ///
+    /// # Errors
+    /// It cannot be read, or belongs to another run.
+    pub fn resume(&mut self, path: &Path) -> Result<()> {
+        let own = self.identity.clone();
+        self.step = self.learner.load_state(path, |note| {
+            let step = note("step").and_then(|n| n.parse().ok());
+            match (step, note("run")) {
+                (Some(step), Some(run)) if run == own => Ok(step),
+                (_, run) => {
+                    let run = run.unwrap_or_else(|| "no known run".into());
+                    let what = format!("belongs to another run\n    there: {run}\n    here:  {own}");
+                    Err(Error::input(
+                        At::file(path),
+                        what,
+                        "use the same settings and texts, or another --out",
+                    ))
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// A random part of a text: 5 to 50 % of it (Contriever's range), 4 tokens or more.
+fn crop<'t>(tokens: &'t [u32], rng: &CounterRng) -> &'t [u32] {
+    let n = tokens.len();
+    let share = 0.05 + 0.45 * rng.uniform(0);
+    let len = ((n as f64 * share) as usize).clamp(4.min(n), n);
+    let from = rng.below(1, n - len + 1);
+    &tokens[from..from + len]
+}
+
+/// InfoNCE of the first half of the rows against the second and back, the mean of both. `meaning` tells the pairs apart:
+/// pairs with the same number are no negatives of each other. Adds the gradient, times `weight`.
+fn ranking(vectors: &Matrix, meaning: &[u32], temperature: f32, weight: f32, grad: &mut Matrix) -> f64 {
+    let (n, cols) = (meaning.len(), vectors.cols);
+    let half = |from: usize| Matrix::new(cols, vectors.data[from * cols..(from + n) * cols].to_vec());
+    let (x, y) = (half(0), half(n));
+    let mut loss = 0.0;
+    let (mut scores, mut product) = (Matrix::default(), Matrix::default());
+    for (from, to, at, other) in [(&x, &y, 0, n), (&y, &x, n, 0)] {
+        matmul(from, to, Transpose::Right, true, &mut scores);
+        let share = 0.5 * weight / (n as f32 * temperature);
+        let row = |(i, row): (usize, &mut [f32])| softmax_row(row, i, meaning, temperature, share);
+        // Collected in order, so that the sum does not depend on threads.
+        let losses: Vec<f64> = scores.data.par_chunks_mut(n).enumerate().map(row).collect();
+        loss += losses.iter().sum::<f64>() / (2 * n) as f64;
+        for (transpose, factor, place) in [(Transpose::None, to, at), (Transpose::Left, from, other)] {
+            matmul(&scores, factor, transpose, true, &mut product);
+            let rows = &mut grad.data[place * cols..(place + n) * cols];
+            rows.iter_mut().zip(&product.data).for_each(|(g, p)| *g += p);
+        }
+    }
+    loss
+}
+
+/// −log softmax of place `i` in a row of scores, which becomes its gradient times `share`.
+fn softmax_row(row: &mut [f32], i: usize, meaning: &[u32], temperature: f32, share: f32) -> f64 {
+    for (j, v) in row.iter_mut().enumerate() {
+        if j != i && meaning[j] == meaning[i] {
+            *v = f32::NEG_INFINITY;
+        }
+    }
+    let (highest, own) = (row.iter().copied().fold(f32::NEG_INFINITY, f32::max), row[i]);
+    let mut sum = 0.0f32;
+    for v in row.iter_mut() {
+        *v = ((*v - highest) / temperature).exp();
+        sum += *v;
+    }
+    row.iter_mut().for_each(|v| *v *= share / sum);
+    row[i] -= share;
+    f64::from(sum.ln() - (own - highest) / temperature)
+}
+
+/// Mean 1 − cos of the rows at `places` to the targets. Adds the gradient, times `weight`.
+fn distil(vectors: &Matrix, (places, targets): (&[usize], &Matrix), weight: f32, grad: &mut Matrix) -> f64 {
+    let share = weight / places.len().max(1) as f32;
+    let mut sum = 0.0f64;
+    for (i, &place) in places.iter().enumerate() {
+        let target = targets.row(i);
+        let cos: f32 = vectors.row(place).iter().zip(target).map(|(a, b)| a * b).sum();
+        sum += f64::from(1.0 - cos);
+        grad.row_mut(place).iter_mut().zip(target).for_each(|(g, t)| *g -= share * t);
+    }
+    sum / places.len().max(1) as f64
+}
