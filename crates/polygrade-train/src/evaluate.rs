@@ -6,7 +6,7 @@ use polygrade_eval::Pool;
 use polygrade_index::{Order, Rankings, TieOrder, rank};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
-use polygrade_nn::kernels::l2_normalize;
+use polygrade_nn::kernels::{dot, l2_normalize};
 
 /// The texts of a collection as an encoder's tokens, made once for many models with the same tokeniser.
 pub struct TokenizedCollection {
@@ -42,6 +42,18 @@ pub(crate) fn unit(encoder: &dyn TextEncoder, mut vectors: Matrix) -> Matrix {
         });
     }
     vectors
+}
+
+/// Lengths this close to 1 are those of vectors that were scaled to it, and rounded.
+const ROUNDING: f32 = 1e-5;
+
+/// Scales rows to length 1. Those that were scaled before keep their bits: scaling them again would round them again.
+pub(crate) fn unit_rows(vectors: &mut Matrix) {
+    for row in vectors.data.chunks_mut(vectors.cols.max(1)) {
+        if (dot(row, row).sqrt() - 1.0).abs() > ROUNDING {
+            l2_normalize(row);
+        }
+    }
 }
 
 /// The vectors of the texts `which` (ascending) at their places among `bags.len()` rows; the others are zero.
