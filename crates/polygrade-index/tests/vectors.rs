@@ -71,12 +71,9 @@ fn what_numpy_writes() {
         fs::write(ids_path(&path), expected().0.join("\n")).unwrap();
         check(&path);
     }
-    for (name, word) in [
-        ("columns", "ascontiguousarray"),
-        ("double", "'<f8'"),
-        ("big", "'>f4'"),
-        ("flat", "shape (33,)"),
-    ] {
+    for (name, word) in
+        [("columns", "ascontiguousarray"), ("double", "'<f8'"), ("big", "'>f4'"), ("flat", "shape (33,)")]
+    {
         let text = fault(&fixture(&format!("{name}.npy")));
         assert!(text.contains(word), "{text}");
     }

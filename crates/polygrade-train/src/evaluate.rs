@@ -135,3 +135,29 @@ pub fn queries_in(collection: &Collection, graded: &Graded, langs: &[polygrade_d
     let inside = |q: &&Index| langs.contains(&collection.queries[**q as usize].lang);
     graded.queries().iter().filter(inside).copied().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polygrade_nn::rng::CounterRng;
+
+    #[test]
+    fn rows_of_length_1_keep_their_bits_and_others_are_scaled() {
+        for dim in [1, 2, 7, 64, 384, 1024, 4096] {
+            let value = |i: usize| CounterRng::new(dim as u64).normal(i as u64) as f32;
+            let raw = Matrix::new(dim, (0..dim * 50).map(value).collect());
+            let mut once = raw.clone();
+            once.data.chunks_mut(dim).for_each(|row| {
+                l2_normalize(row);
+            });
+            for (i, before) in [raw, once.clone()].into_iter().enumerate() {
+                let mut after = before.clone();
+                unit_rows(&mut after);
+                assert_eq!(after, once, "width {dim}, {i}");
+            }
+        }
+        let mut zero = Matrix::zeros(2, 3);
+        unit_rows(&mut zero);
+        assert_eq!(zero, Matrix::zeros(2, 3), "a text without tokens");
+    }
+}

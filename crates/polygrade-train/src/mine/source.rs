@@ -66,7 +66,7 @@ pub(super) const PASSAGES: usize = 4096;
 pub(super) type Each<'a> = &'a mut dyn FnMut(&[Index], &Matrix);
 
 /// Gives vectors of length 1.
-pub(super) trait Vectors {
+pub(super) trait Vectors: Sync {
     /// Those of queries, in their order.
     fn queries(&self, task: &Task, which: &[Index]) -> Result<Matrix>;
 
