@@ -101,6 +101,17 @@ fn what_pyarrow_writes() {
         fs::write(&path, &bytes[..cut]).unwrap();
         assert!(fault(&path).contains("parquet"));
     }
+    // With any byte damaged it is refused, or read to as many rows: never a panic.
+    for at in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= [0x01, 0x80, 0xff][at % 3];
+        fs::write(&path, &bytes).unwrap();
+        let read = VectorReader::open(&path).and_then(|r| Ok((r.rows(), ids(&r)?.len(), rows(&r, 4)?.len())));
+        match read {
+            Ok((rows, ids, vectors)) => assert!(rows == ids as u64 && ids == vectors, "byte {at}"),
+            Err(e) => assert_eq!(e.exit_code(), 1, "{e}"),
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Columns `id` and `vector` of a parquet file, as any writer of lists makes them.
 
+use super::reader::MAX_DIM;
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
@@ -68,7 +69,9 @@ impl Columns {
             return Err(fault(path, what));
         }
         let groups = reader.metadata().row_groups();
-        let sum = |of: &dyn Fn(usize) -> i64| -> u64 { (0..groups.len()).map(|g| of(g).max(0) as u64).sum() };
+        let sum = |of: &dyn Fn(usize) -> i64| -> u64 {
+            (0..groups.len()).fold(0, |sum: u64, g| sum.saturating_add(of(g).max(0) as u64))
+        };
         let rows = sum(&|g| groups[g].num_rows());
         let values = sum(&|g| groups[g].column(vector).num_values());
         if rows > 0 && (values == 0 || !values.is_multiple_of(rows)) {
@@ -77,9 +80,13 @@ impl Columns {
                 format!("has {values} values in {rows} vectors, which are not all as long"),
             ));
         }
+        let dim = values.checked_div(rows).unwrap_or(0);
+        if dim > MAX_DIM {
+            return Err(fault(path, format!("has vectors of {dim} values")));
+        }
         let columns =
             Columns { id, id_defined: ids.max_def_level(), vector, vector_defined: vectors.max_def_level() };
-        Ok((columns, values.checked_div(rows).unwrap_or(0) as usize, rows))
+        Ok((columns, dim as usize, rows))
     }
 
     /// Calls `each` with a column of each group of rows.
@@ -91,7 +98,8 @@ impl Columns {
         Ok(())
     }
 
-    pub(super) fn ids(&self, path: &Path, each: &mut dyn FnMut(&str)) -> Result<()> {
+    /// The number of ids.
+    pub(super) fn ids(&self, path: &Path, each: &mut dyn FnMut(&str)) -> Result<u64> {
         let mut row = 0u64;
         Self::columns(path, self.id, &mut |column| {
             let ColumnReader::ByteArrayColumnReader(mut column) = column else {
@@ -115,7 +123,8 @@ impl Columns {
                     each(id.as_utf8().map_err(no_text)?);
                 }
             }
-        })
+        })?;
+        Ok(row)
     }
 
     pub(super) fn blocks(

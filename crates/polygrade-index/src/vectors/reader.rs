@@ -70,7 +70,10 @@ impl VectorReader {
         match &self.kind {
             Kind::Npy(_) => npy_ids(&self.path, self.rows, each),
             #[cfg(feature = "parquet")]
-            Kind::Parquet(columns) => columns.ids(&self.path, each),
+            Kind::Parquet(columns) => {
+                let rows = columns.ids(&self.path, each)?;
+                if rows == self.rows { Ok(()) } else { Err(self.uneven(rows)) }
+            }
         }
     }
 
@@ -88,15 +91,28 @@ impl VectorReader {
                 return Err(Error::input(At::file(&self.path), what, fix));
             }
             row += block.rows() as u64;
+            if row > self.rows {
+                return Err(self.uneven(row));
+            }
             each(block)
         };
         match &self.kind {
             Kind::Npy(npy) => npy.blocks(&self.path, (self.rows, self.dim), rows, &mut checked),
             #[cfg(feature = "parquet")]
             Kind::Parquet(columns) => columns.blocks(&self.path, self.dim, rows, &mut checked),
-        }
+        }?;
+        if row == self.rows { Ok(()) } else { Err(self.uneven(row)) }
+    }
+
+    /// A column of parquet has other rows than the file's head says.
+    fn uneven(&self, rows: u64) -> Error {
+        let what = format!("says that it has {} rows, and a column has {rows} or more", self.rows);
+        Error::input(At::file(&self.path), what, AGAIN)
     }
 }
+
+/// Widest vectors read, so that a damaged header cannot ask for all memory.
+pub(super) const MAX_DIM: u64 = 1_000_000;
 
 /// Where the values of a `.npy` file begin, and of how many bytes each is.
 struct Npy {
@@ -163,7 +179,7 @@ impl Npy {
         let sizes: Option<Vec<u64>> = shape.and_then(|shape| {
             shape.split(',').map(str::trim).filter(|n| !n.is_empty()).map(|n| n.parse().ok()).collect()
         });
-        let Some(&[rows, cols @ 1..=1_000_000]) = sizes.as_deref() else {
+        let Some(&[rows, cols @ 1..=MAX_DIM]) = sizes.as_deref() else {
             let what = format!("is of the shape ({}); expected (rows, width)", shape.unwrap_or("?"));
             return Err(fault(what, "save one vector a row"));
         };

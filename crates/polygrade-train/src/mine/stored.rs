@@ -136,7 +136,7 @@ impl Side<'_> {
         let mut out = Vec::with_capacity(files.len());
         for file in files {
             let (mut unknown, mut again) = (Faults::default(), Faults::default());
-            let mut owners = Vec::with_capacity(file.rows() as usize);
+            let mut owners = Vec::new();
             let mut row = 0u64;
             file.ids(&mut |id| {
                 row += 1;
