@@ -6,9 +6,13 @@
     VENV/bin/python tools/check_mine.py POLYGRADE COLLECTION MODEL --lang en --tau 4
 
 Both encode and mine, one after the other, `--rounds` times; the medians are printed. Settings: 7 negatives from ranks up
-to 100, of those at least 5 % below the lowest positive. Judged passages of lower grades may be mined by both
+to 100, among those at least 5 % below the lowest positive. Judged passages of lower grades may be mined by both
 (--keep-judged). sentence-transformers knows no query id and no translations: queries of equal text are passed over, a text that
 is a query's own is taken out of its list (it is asked for one more), and translations play no part in one language.
+
+With --ranks N, N ranks in place of 100. It counts them before margins and after adding as many as the query with most
+positives has, polygrade after its positives are left out: with positives of very different number the two look to
+different depths. With N the number of passages both see all, and must agree.
 """
 
 from __future__ import annotations
@@ -23,11 +27,15 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import datasets.arrow_dataset
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
-NEGATIVES, RANKS, MARGIN = 7, 100, 0.05
+NEGATIVES, MARGIN = 7, 0.05
+# datasets names a table by pickling it for its cache, which fails with some versions of pyarrow and dill (seen with datasets
+# 5.2, pyarrow 22 and 26). Nothing is cached here.
+datasets.arrow_dataset.generate_fingerprint = lambda *_: "unnamed"
 
 
 def texts(path: Path, lang: str) -> dict[str, str]:
@@ -44,7 +52,7 @@ def theirs(args: argparse.Namespace, queries: dict, passages: dict, pairs: list,
     started = time.perf_counter()
     data = Dataset.from_dict({"q": [queries[q] for q, _ in pairs], "p": [passages[p] for _, p in pairs]})
     mined = mine_hard_negatives(
-        data, model, corpus=list(passages.values()), range_min=0, range_max=RANKS, relative_margin=MARGIN,
+        data, model, corpus=list(passages.values()), range_min=0, range_max=args.ranks, relative_margin=MARGIN,
         num_negatives=NEGATIVES + 1, sampling_strategy="top", output_scores=True, batch_size=args.batch, verbose=False)
     seconds = time.perf_counter() - started
     out = defaultdict(dict)
@@ -59,7 +67,7 @@ def ours(args: argparse.Namespace, queries: dict, passages: dict) -> tuple[dict,
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "negatives.tsv"
         command = [args.polygrade, "mine", args.collection, "--model", args.model, "--tau", args.tau, "--langs", args.lang,
-                   "--range", f"1:{RANKS}", "--relative-margin", str(MARGIN), "--negatives", str(NEGATIVES),
+                   "--range", f"1:{args.ranks}", "--relative-margin", str(MARGIN), "--negatives", str(NEGATIVES),
                    "--keep-judged", "--json", "--quiet", "--out", str(path)]
         started = time.perf_counter()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -77,6 +85,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--lang", default="en")
     parser.add_argument("--tau", default="1")
+    parser.add_argument("--ranks", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()

@@ -1,6 +1,12 @@
 //! Files of vectors: numpy's `.npy` with the ids beside it, or parquet with ids and vectors in columns.
 //!
-//! Both are written block by block and appear under their name only when whole.
+//! Both are written block by block and appear under their name only when whole; both are read block by block.
+
+#[cfg(feature = "parquet")]
+mod parquet_reader;
+mod reader;
+
+pub use reader::VectorReader;
 
 use polygrade_data::io::AtomicFile;
 use polygrade_data::{Error, Result};

@@ -6,7 +6,7 @@ use polygrade_eval::Pool;
 use polygrade_index::{Order, Rankings, TieOrder, rank};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
-use polygrade_nn::kernels::l2_normalize;
+use polygrade_nn::kernels::{dot, l2_normalize};
 
 /// The texts of a collection as an encoder's tokens, made once for many models with the same tokeniser.
 pub struct TokenizedCollection {
@@ -42,6 +42,18 @@ pub(crate) fn unit(encoder: &dyn TextEncoder, mut vectors: Matrix) -> Matrix {
         });
     }
     vectors
+}
+
+/// Lengths this close to 1 are those of vectors that were scaled to it, and rounded.
+const ROUNDING: f32 = 1e-5;
+
+/// Scales rows to length 1. Those that were scaled before keep their bits: scaling them again would round them again.
+pub(crate) fn unit_rows(vectors: &mut Matrix) {
+    for row in vectors.data.chunks_mut(vectors.cols.max(1)) {
+        if (dot(row, row).sqrt() - 1.0).abs() > ROUNDING {
+            l2_normalize(row);
+        }
+    }
 }
 
 /// The vectors of the texts `which` (ascending) at their places among `bags.len()` rows; the others are zero.
@@ -122,4 +134,30 @@ pub fn evaluate(
 pub fn queries_in(collection: &Collection, graded: &Graded, langs: &[polygrade_data::Lang]) -> Vec<Index> {
     let inside = |q: &&Index| langs.contains(&collection.queries[**q as usize].lang);
     graded.queries().iter().filter(inside).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polygrade_nn::rng::CounterRng;
+
+    #[test]
+    fn rows_of_length_1_keep_their_bits_and_others_are_scaled() {
+        for dim in [1, 2, 7, 64, 384, 1024, 4096] {
+            let value = |i: usize| CounterRng::new(dim as u64).normal(i as u64) as f32;
+            let raw = Matrix::new(dim, (0..dim * 50).map(value).collect());
+            let mut once = raw.clone();
+            once.data.chunks_mut(dim).for_each(|row| {
+                l2_normalize(row);
+            });
+            for (i, before) in [raw, once.clone()].into_iter().enumerate() {
+                let mut after = before.clone();
+                unit_rows(&mut after);
+                assert_eq!(after, once, "width {dim}, {i}");
+            }
+        }
+        let mut zero = Matrix::zeros(2, 3);
+        unit_rows(&mut zero);
+        assert_eq!(zero, Matrix::zeros(2, 3), "a text without tokens");
+    }
 }

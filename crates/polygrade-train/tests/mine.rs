@@ -13,8 +13,9 @@ use polygrade_train::{Label, LabelPolicies, Policy, Scenario};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
-const DIM: usize = 3;
+const DIM: usize = 4;
 
 fn lang(i: usize) -> Lang {
     Lang::parse(["en", "sw", "zh"][i]).unwrap()
@@ -50,16 +51,73 @@ fn collection(passages: &[Text], queries: &[usize], judgments: &[(usize, usize, 
     Collection::from_parts(meta, passages, queries, [judgments, Vec::new(), Vec::new()])
 }
 
-/// Small whole numbers, so that sums are exact and ties many. Equal texts of a language have equal vectors.
+/// Four values of ±1/2, or one of ±1: all of length 1, sums are exact and ties many. Equal texts of a language have equal
+/// vectors.
 fn vectors(c: &Collection, seed: u64) -> (Matrix, Matrix) {
-    let value = |rng: CounterRng, i: usize| rng.below(i as u64, 7) as f32 - 3.0;
-    let row = |rng: CounterRng| (0..DIM).map(move |i| value(rng, i));
+    let row = |rng: CounterRng| -> Vec<f32> {
+        let sign = |i: usize| if rng.below(i as u64, 2) == 0 { 1.0 } else { -1.0 };
+        let alone = rng.below(DIM as u64, DIM + 4);
+        match alone < DIM {
+            true => (0..DIM).map(|i| if i == alone { sign(i) } else { 0.0 }).collect(),
+            false => (0..DIM).map(|i| sign(i) / 2.0).collect(),
+        }
+    };
     let rng = CounterRng::new(seed);
     let queries = (0..c.queries.len() as u64).flat_map(|q| row(rng.fork(1).fork(q))).collect();
     let text =
         |p: &Passage| p.text.bytes().chain(p.lang.as_str().bytes()).fold(0, |h, b| h * 31 + u64::from(b));
     let passages = c.passages.iter().flat_map(|p| row(rng.fork(2).fork(text(p)))).collect();
     (Matrix::new(DIM, queries), Matrix::new(DIM, passages))
+}
+
+/// Files of vectors of a collection, the rows drawn into another order, passages in two files.
+struct Files {
+    _dir: tempfile::TempDir,
+    passages: Vec<PathBuf>,
+    queries: Vec<PathBuf>,
+}
+
+impl Files {
+    fn new(c: &Collection, (queries, passages): (&Matrix, &Matrix), seed: u64) -> Files {
+        let dir = tempfile::tempdir().unwrap();
+        let rng = CounterRng::new(seed);
+        let mut order: Vec<usize> = (0..c.passages.len()).collect();
+        rng.shuffle(&mut order);
+        let write = |name: &str, all: &Matrix, order: &[usize], id: &dyn Fn(usize) -> String| {
+            let path = dir.path().join(name);
+            npy(&path, all.cols, order.iter().map(|&i| (id(i), all.row(i))));
+            path
+        };
+        let passage = |i: usize| c.passages[i].id.clone();
+        let (one, other) = order.split_at(order.len() / 3);
+        let files =
+            vec![write("p0.npy", passages, one, &passage), write("p1.npy", passages, other, &passage)];
+        let mut order: Vec<usize> = (0..c.queries.len()).collect();
+        rng.fork(1).shuffle(&mut order);
+        let queries = vec![write("q.npy", queries, &order, &|i| c.queries[i].id.clone())];
+        Files { _dir: dir, passages: files, queries }
+    }
+
+    fn dense(&self, task: &Task) -> Dense<'static> {
+        Dense::stored(task, &self.passages, &self.queries).unwrap()
+    }
+}
+
+/// Writes a .npy file as numpy's format is described, and the ids beside it.
+fn npy<'a>(path: &Path, dim: usize, rows: impl Iterator<Item = (String, &'a [f32])>) {
+    let (mut ids, mut values, mut count) = (String::new(), Vec::new(), 0);
+    for (id, row) in rows {
+        ids += &format!("{id}\n");
+        values.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+        count += 1;
+    }
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {dim}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(values);
+    std::fs::write(path, bytes).unwrap();
+    std::fs::write(path.with_extension("ids.txt"), ids).unwrap();
 }
 
 /// The definition: all scores of a query in one list.
@@ -163,7 +221,7 @@ fn naive(
 }
 
 fn filters() -> impl Strategy<Value = Filter> {
-    let margin = || prop::option::of((-4i8..=4).prop_map(f32::from));
+    let margin = || prop::option::of((-4i8..=4).prop_map(|m| f32::from(m) / 4.0));
     let relative = prop::option::of((0u8..=4).prop_map(|r| f32::from(r) / 4.0));
     let reference = prop::sample::select(vec![Reference::Lowest, Reference::Highest, Reference::Mean]);
     ((1usize..4, 0usize..12), 1usize..7, margin(), relative, reference, (margin(), margin()), any::<bool>())
@@ -223,7 +281,8 @@ proptest! {
         let graded = c.graded(Split::Train);
         let task = Task::new(&c, &graded, (Scenario::Mixture, &labels), &c.langs(), langs);
         let (q, p) = vectors(&c, seed);
-        let dense = Dense::with_vectors(&q, &p);
+        let files = Files::new(&c, (&q, &p), seed);
+        let dense = files.dense(&task);
         let (got, counts) = mine(&task, &[&dense], &filter, &|_| {}).unwrap();
         let want = naive(&c, (&q, &p), policy, langs, &filter);
         if langs == NegativeLangs::Balanced {
@@ -314,16 +373,19 @@ fn tiles_and_threads_change_nothing_and_bm25_ranks_as_it_does() {
     c = Collection::from_parts(c.meta.clone(), passages, queries, [judgments, Vec::new(), Vec::new()]);
     let rng = CounterRng::new(5);
     let matrix = |n: usize, fork: u64| {
-        Matrix::new(24, (0..n * 24).map(|i| rng.fork(fork).below(i as u64, 9) as f32 - 4.0).collect())
+        // Of length 1, and sums are exact.
+        let value = |i: usize| if rng.fork(fork).below(i as u64, 2) == 0 { 0.125 } else { -0.125 };
+        Matrix::new(64, (0..n * 64).map(value).collect())
     };
     let (q, p) = (matrix(600, 1), matrix(9000, 2));
+    let files = Files::new(&c, (&q, &p), 3);
     let labels = LabelPolicies::uniform(Policy::Threshold(2.0));
     let graded = c.graded(Split::Train);
     let filter = Filter { range: (5, 40), relative_margin: None, ..Filter::default() };
     for langs in [NegativeLangs::Any, NegativeLangs::Balanced, NegativeLangs::Other] {
         let task = Task::new(&c, &graded, (Scenario::CrossLingual, &labels), &c.langs(), langs);
         assert!(task.len() > 300, "{}", task.len());
-        let dense = Dense::with_vectors(&q, &p);
+        let dense = files.dense(&task);
         let got = found(&task, &[&dense], &filter);
         assert_eq!(got.len(), 7 * task.len());
         for m in got.iter().step_by(97) {
@@ -396,4 +458,59 @@ fn margins_of_bm25_are_measured_from_positives_that_share_a_word() {
     let task = Task::new(&c, &graded, (Scenario::Mixture, &labels), &c.langs(), NegativeLangs::Same);
     let (mined, counts) = mine(&task, &[&Lexical], &Filter::default(), &|_| {}).unwrap();
     assert_eq!(mined.iter().map(|m| m.passage).collect::<Vec<_>>(), [2], "{counts:?}");
+}
+
+/// What is wrong with files of vectors is told before anything is ranked, with the id, how many and the way out.
+#[test]
+fn faults_of_stored_vectors() {
+    let texts: Vec<Text> = (0..5).map(|i| (i, usize::from(i == 4), None)).collect();
+    let c = collection(&texts, &[0, 1], &[(0, 0, 3)]);
+    let graded = c.graded(Split::Train);
+    let labels = LabelPolicies::uniform(Policy::Threshold(2.0));
+    let task = |which| Task::new(&c, &graded, (Scenario::Mixture, &labels), &c.langs(), which);
+    let same = task(NegativeLangs::Same);
+    let dir = tempfile::tempdir().unwrap();
+    let row = [0.0f32, 3.0, 4.0];
+    let file = |name: &str, ids: &[&str], dim: usize| {
+        let path = dir.path().join(name);
+        npy(&path, dim, ids.iter().map(|id| ((*id).to_owned(), &row[..dim])));
+        vec![path]
+    };
+    let say = |passages: &[PathBuf], queries: &[PathBuf], words: &[&str]| {
+        let text = Dense::stored(&same, passages, queries).err().unwrap().to_string();
+        assert!(words.iter().all(|w| text.contains(w)), "{words:?}:\n{text}");
+    };
+    let queries = file("q.npy", &["q0"], 3);
+    let passages = file("p.npy", &["p3", "p2", "p1", "p0"], 3);
+    // Only those that are asked for, in the languages that are asked for, need be there; and lengths do not matter.
+    let stored = Dense::stored(&same, &passages, &queries).unwrap();
+    let mined = found(&same, &[&stored], &Filter { relative_margin: None, ..Filter::default() });
+    assert_eq!(mined.iter().map(|m| (m.passage, m.rank)).collect::<Vec<_>>(), [(3, 1), (2, 2), (1, 3)]);
+    assert!(mined.iter().all(|m| (m.score - 1.0).abs() < 1e-6), "{mined:?}");
+    let any = Dense::stored(&task(NegativeLangs::Any), &passages, &queries).err().unwrap().to_string();
+    assert!(any.contains("lacks vectors of 1 passage that") && any.contains("\"p4\""), "{any}");
+
+    let fix = "polygrade encode MODEL COLLECTION/corpus.jsonl --out";
+    say(&file("few.npy", &["p0", "p4", "p1"], 3), &queries, &["few.npy", "2 passages", "\"p2\"", fix]);
+    say(
+        &passages,
+        &file("none.npy", &["q1"], 3),
+        &["none.npy", "1 query", "\"q0\"", "queries.jsonl --query"],
+    );
+    let strange = file("s.npy", &["p0", "x", "p1", "p2", "p3", "y"], 3);
+    say(&strange, &queries, &["s.npy", "2 passages that the collection lacks", "\"x\" in row 2", fix]);
+    say(
+        &passages,
+        &file("s.npy", &["q0", "p0"], 3),
+        &["1 query that the collection lacks", "\"p0\" in row 2"],
+    );
+    let twice = file("t.npy", &["p0", "p1", "p2", "p1", "p3"], 3);
+    say(&twice, &queries, &["t.npy", "1 passage", "come before", "\"p1\" in row 4"]);
+    let both = [passages.clone(), file("more.npy", &["p4", "p2"], 3)].concat();
+    say(&both, &queries, &["more.npy", "come before", "\"p2\" in row 2"]);
+    say(
+        &passages,
+        &file("narrow.npy", &["q0"], 2),
+        &["narrow.npy", "width 2", "p.npy", "3", "--truncate-dim"],
+    );
 }

@@ -161,6 +161,104 @@ fn mined_by_a_model_used_in_training_and_masked() {
     assert!(loose[0]["hard_negatives"]["refused"].as_u64().unwrap() > 0, "{loose}");
 }
 
+/// Vectors that `encode` writes give to the last bit what the model gives, in whatever order and form they are stored.
+#[test]
+fn stored_vectors_give_what_their_model_gives() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (mini, model, raw) = (mini(), at("model"), at("raw"));
+    let train = ["train", &mini, "--tau", "2", "--out", str(&model), "--quiet"];
+    ok(&[&train[..], &MODEL[..]].concat());
+    // The same without the module that scales vectors to length 1.
+    fs::create_dir(&raw).unwrap();
+    for name in ["config_sentence_transformers.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(model.join(name), raw.join(name)).unwrap();
+    }
+    let modules: Value =
+        serde_json::from_str(&fs::read_to_string(model.join("modules.json")).unwrap()).unwrap();
+    let of = |m: &&Value| !m["type"].as_str().unwrap().ends_with("Normalize");
+    let kept: Vec<&Value> = modules.as_array().unwrap().iter().filter(of).collect();
+    assert_eq!(kept.len() + 1, modules.as_array().unwrap().len());
+    fs::write(raw.join("modules.json"), serde_json::to_string(&kept).unwrap()).unwrap();
+
+    // Records in another order: by their text, backwards; that of queries as they come.
+    let corpus = fs::read_to_string(Path::new(&mini).join("corpus.jsonl")).unwrap();
+    let mut lines: Vec<&str> = corpus.lines().collect();
+    let text = |line: &str| serde_json::from_str::<Value>(line).unwrap()["text"].as_str().unwrap().to_owned();
+    lines.sort_by_cached_key(|line| text(line).chars().rev().collect::<String>());
+    let (shuffled, queries) = (at("shuffled.jsonl"), format!("{mini}/queries.jsonl"));
+    fs::write(&shuffled, lines.join("\n")).unwrap();
+
+    let trec = at("run.trec");
+    let eval = ["eval", str(&model), &mini, "--langs", "en,sw", "--split", "train", "--depth", "200"];
+    ok(&[&eval[..], &["--run", str(&trec), "--quiet"]].concat());
+    let hybrid = ["--bm25", "--run", str(&trec), "--select", "random", "--seed", "7"];
+    let all = ["--negative-langs", "balanced", "--negatives", "12", "--positive", "mean"];
+    let other = ["--negative-langs", "other", "--range", "1:6000"];
+    let prompts = ["--query-prompt", "query: ", "--passage-prompt", "passage: "];
+    let cases: [(&Path, &str, &[&str], &[&str]); 6] = [
+        (&model, "npy", &[], &[]),
+        (&model, "npy", &[], &hybrid),
+        (&model, "parquet", &[], &all),
+        (&raw, "parquet", &[], &[]),
+        (&raw, "npy", &prompts, &other),
+        (&model, "parquet", &prompts, &hybrid),
+    ];
+    for (i, (model, ending, encoding, more)) in cases.into_iter().enumerate() {
+        let (passages, asked) = (at(&format!("p.{ending}")), at(&format!("q.{ending}")));
+        for (input, out, kind) in [(str(&shuffled), &passages, &[][..]), (&queries, &asked, &["--query"][..])]
+        {
+            let encode = ["encode", str(model), input, "--out", str(out), "--quiet"];
+            ok(&[&encode[..], kind, encoding].concat());
+        }
+        let (one, two) = (at("one.tsv"), at("two.tsv"));
+        let mine = |source: &[&str], out: &Path| {
+            // A margin that some pass and some do not, so small a model being what it is.
+            let margin = ["--relative-margin", "none", "--absolute-margin", "-0.01"];
+            let args = ["mine", &mini, "--out", str(out), "--langs", "en,sw", "--tau", "2", "--quiet"];
+            json(&[&args[..], &margin, source, more].concat())["langs"].take()
+        };
+        let by_model = mine(&[&["--model", str(model)][..], encoding].concat(), &one);
+        let by_vectors = mine(&["--vectors", str(&passages), "--query-vectors", str(&asked)], &two);
+        assert_eq!(by_model, by_vectors, "case {i}");
+        assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap(), "case {i}");
+        for count in ["mined", "absolute_margin"] {
+            assert!(by_model[0][count].as_u64().unwrap() > 100, "case {i}: {by_model}");
+        }
+    }
+
+    // Shards count as one file, and are checked as one.
+    let shards = ["encode", str(&model), str(&shuffled), "--shard-size", "3000", "--quiet", "--out"];
+    ok(&[&shards[..], &[str(&at("s.npy"))]].concat());
+    ok(&["encode", str(&model), &queries, "--query", "--quiet", "--out", str(&at("q.npy"))]);
+    let parts: Vec<_> = (0..3).map(|i| at(&format!("s-0000{i}.npy"))).collect();
+    let (one, two, asked) = (at("one.tsv"), at("two.tsv"), at("q.npy"));
+    let mine = ["mine", &mini, "--tau", "2", "--relative-margin", "none", "--quiet", "--out"];
+    ok(&[&mine[..], &[str(&one), "--model", str(&model)]].concat());
+    let stored = [&mine[..], &[str(&two), "--query-vectors", str(&asked), "--vectors"]].concat();
+    ok(&[&stored[..], &[str(&parts[2]), str(&parts[0]), str(&parts[1])]].concat());
+    assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
+    fs::remove_file(&two).unwrap();
+    let few = [&stored[..], &[str(&parts[0]), str(&parts[1])]].concat();
+    fails(&few, 1, &["s-00000.npy", "and so do the others", "1200 passages", "polygrade encode"]);
+    fails(&stored[..stored.len() - 1], 2, &["--vectors"]);
+    fails(&[&mine[..], &[str(&two), "--vectors", str(&parts[0])]].concat(), 2, &["--query-vectors"]);
+
+    // A value that is no number, in the files of passages and of queries.
+    let damage = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let end = bytes.len() - 4;
+        bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(path, bytes).unwrap();
+    };
+    damage(&parts[2]);
+    let all = [&stored[..], &[str(&parts[0]), str(&parts[1]), str(&parts[2])]].concat();
+    fails(&all, 1, &["s-00002.npy", "NaN", "row 1200"]);
+    damage(&asked);
+    fails(&all, 1, &["q.npy", "NaN", "row 2400"]);
+    assert!(!two.exists());
+}
+
 #[test]
 fn faults_are_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Mining of hard negatives: passages that rank high for a query and are not known to be relevant.
 //!
-//! A [`Source`] ranks (an encoder, BM25, a run file), a [`Task`] says what a query must never be given, and
+//! A [`Source`] ranks (an encoder, stored vectors, BM25, a run file), a [`Task`] says what a query must never be given, and
 //! [`mine`] filters and picks. Never mined, by construction: a passage that the label policy calls positive or leaves
 //! out, its translations, passages of the same text as any of these, and passages of the query's own text. Each text is one candidate, however often
 //! it is in the corpus.
@@ -15,6 +15,7 @@
 //! - s is above a maximum or below a minimum.
 
 mod source;
+mod stored;
 mod task;
 mod write;
 

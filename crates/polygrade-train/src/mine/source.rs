@@ -1,6 +1,7 @@
-//! What ranks candidates: an encoder by exact search, BM25, or a run file.
+//! What ranks candidates: an encoder or stored vectors by exact search, BM25, or a run file.
 
 use super::Task;
+use super::stored::Stored;
 use crate::evaluate::unit;
 use polygrade_data::{At, Error, Index, Result};
 use polygrade_encoder::{TextEncoder, TextKind};
@@ -49,53 +50,73 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn found(self) -> Found {
+    fn found(mut self) -> Found {
+        // A mean of them is to be the same in whatever order passages came.
+        self.banned.sort_unstable_by_key(|hit| hit.passage);
         Found { candidates: self.pools.into_iter().map(Top::into_sorted).collect(), banned: self.banned }
     }
 }
 
 /// Queries that a thread scores at once.
 const QUERIES: usize = 256;
-/// Passages that are encoded, scored and forgotten at once.
-const PASSAGES: usize = 4096;
+/// Passages that are encoded or read, scored and forgotten at once.
+pub(super) const PASSAGES: usize = 4096;
 
-/// Gives vectors of texts.
-type Encode<'a> = Box<dyn Fn(&[Index]) -> Result<Matrix> + Sync + 'a>;
+/// Takes a block of passages in one language, ascending, with their vectors.
+pub(super) type Each<'a> = &'a mut dyn FnMut(&[Index], &Matrix);
 
-/// Exact search by cosine. Passages are encoded block by block, scored against all queries and forgotten, so that
-/// memory holds the queries' vectors, `depth` hits for each pool of a query, and one block.
-pub struct Dense<'a> {
-    queries: Encode<'a>,
-    passages: Encode<'a>,
+/// Gives vectors of length 1.
+pub(super) trait Vectors: Sync {
+    /// Those of queries, in their order.
+    fn queries(&self, task: &Task, which: &[Index]) -> Result<Matrix>;
+
+    /// Those of [`Task::needed`], each once.
+    fn passages(&self, task: &Task, each: Each) -> Result<()>;
 }
+
+/// Encodes what is asked for.
+struct Encoding<'a>(&'a dyn TextEncoder);
+
+impl Vectors for Encoding<'_> {
+    fn queries(&self, task: &Task, which: &[Index]) -> Result<Matrix> {
+        let texts = which.iter().map(|&q| task.collection.queries[q as usize].text.as_str());
+        let vectors = self.0.encode(&texts.collect::<Vec<_>>(), TextKind::Query)?;
+        Ok(unit(self.0, vectors))
+    }
+
+    fn passages(&self, task: &Task, each: Each) -> Result<()> {
+        for passages in task.by_language(&task.needed()).values() {
+            for block in passages.chunks(PASSAGES) {
+                let texts: Vec<_> =
+                    block.iter().map(|&p| task.collection.passages[p as usize].full_text()).collect();
+                let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+                each(block, &unit(self.0, self.0.encode(&texts, TextKind::Passage)?));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Exact search by cosine. Passages are encoded or read block by block, scored against all queries and forgotten, so that
+/// memory holds the queries' vectors, `depth` hits for each pool of a query, and one block.
+pub struct Dense<'a>(Box<dyn Vectors + 'a>);
 
 impl<'a> Dense<'a> {
     /// Search with an encoder.
-    pub fn new(encoder: &'a dyn TextEncoder, task: &'a Task) -> Self {
-        let unit = |vectors: Matrix| unit(encoder, vectors);
-        let c = task.collection;
-        Dense {
-            queries: Box::new(move |which| {
-                let texts: Vec<&str> = which.iter().map(|&q| c.queries[q as usize].text.as_str()).collect();
-                encoder.encode(&texts, TextKind::Query).map(unit)
-            }),
-            passages: Box::new(move |which| {
-                let texts: Vec<_> = which.iter().map(|&p| c.passages[p as usize].full_text()).collect();
-                let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-                encoder.encode(&texts, TextKind::Passage).map(unit)
-            }),
-        }
+    pub fn new(encoder: &'a dyn TextEncoder) -> Self {
+        Dense(Box::new(Encoding(encoder)))
     }
 
-    /// Search among vectors that are there already; row i is that of query or passage i of the collection.
-    pub fn with_vectors(queries: &'a Matrix, passages: &'a Matrix) -> Self {
-        let rows = |all: &'a Matrix| -> Encode<'a> {
-            Box::new(move |which| {
-                let rows = which.iter().flat_map(|&i| all.row(i as usize)).copied().collect();
-                Ok(Matrix::new(all.cols, rows))
-            })
-        };
-        Dense { queries: rows(queries), passages: rows(passages) }
+    /// Search among the vectors of files, as [`VectorReader`](polygrade_index::vectors::VectorReader) reads them, in any
+    /// order. Vectors are scaled to length 1; those that are so keep their bits, so that an encoder's own vectors give
+    /// what the encoder gives.
+    ///
+    /// # Errors
+    /// A file cannot be read, has another width than the others, an id that the collection lacks or that another row
+    /// has, or lacks a passage or query of the task. Values that are no finite numbers are told by [`Source::find`],
+    /// where they are passages'.
+    pub fn stored(task: &Task, passages: &[PathBuf], queries: &[PathBuf]) -> Result<Self> {
+        Ok(Dense(Box::new(Stored::open(task, passages, queries)?)))
     }
 }
 
@@ -105,18 +126,18 @@ impl Source for Dense<'_> {
         let mut order: Vec<usize> = (0..task.len()).collect();
         order.sort_by_key(|&at| task.lang(at));
         let which: Vec<Index> = order.iter().map(|&at| task.query(at)).collect();
-        let queries = (self.queries)(&which)?;
+        let queries = self.0.queries(task, &which)?;
         let mut seen: Vec<Seen> = order.iter().map(|_| Seen::new(task, depth)).collect();
-        for passages in task.by_language().values() {
-            for block in passages.chunks(PASSAGES) {
-                let vectors = (self.passages)(block)?;
-                let tiles = seen.par_chunks_mut(QUERIES).zip(order.par_chunks(QUERIES)).enumerate();
-                tiles.for_each_init(Matrix::default, |scores, (i, (seen, order))| {
-                    tile(task, (block, &vectors), (&queries, i * QUERIES), (order, seen), scores);
-                });
-                progress(block.len() as u64);
-            }
-        }
+        let mut left = task.passages.len();
+        self.0.passages(task, &mut |block, vectors| {
+            let tiles = seen.par_chunks_mut(QUERIES).zip(order.par_chunks(QUERIES)).enumerate();
+            tiles.for_each_init(Matrix::default, |scores, (i, (seen, order))| {
+                tile(task, (block, vectors), (&queries, i * QUERIES), (order, seen), scores);
+            });
+            left -= block.len();
+            progress(block.len() as u64);
+        })?;
+        progress(left as u64);
         let mut out = vec![Found::default(); order.len()];
         order.into_iter().zip(seen).for_each(|(at, seen)| out[at] = seen.found());
         Ok(out)
@@ -161,7 +182,7 @@ impl Source for Lexical {
     fn find(&self, task: &Task, depth: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Found>> {
         let mut seen: Vec<Seen> = (0..task.len()).map(|_| Seen::new(task, depth)).collect();
         let indices: Vec<Vec<Index>> = match task.by_lang() {
-            true => task.by_language().into_values().collect(),
+            true => task.by_language(&task.passages).into_values().collect(),
             false => vec![task.passages.clone()],
         };
         let c = task.collection;

@@ -5,7 +5,7 @@ use crate::labelled::Labelled;
 use crate::labels::{Label, LabelPolicies};
 use polygrade_data::{Collection, Graded, Index, Lang};
 use polygrade_index::TieOrder;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub struct Task<'a> {
     /// For each passage the first with its text.
     pub(super) first: Vec<Index>,
     langs: Vec<Lang>,
-    lang_of: Vec<u32>,
+    pub(super) lang_of: Vec<u32>,
     which: NegativeLangs,
     asked: Vec<Asked>,
     without_positive: BTreeMap<Lang, usize>,
@@ -234,10 +234,22 @@ impl<'a> Task<'a> {
         self.known(at, passage).is_some()
     }
 
-    /// The passages that may come up, by language.
-    pub(super) fn by_language(&self) -> BTreeMap<u32, Vec<Index>> {
+    /// The passages that a dense source needs vectors of: those in a pool of any query, and the [banned](Task::banned);
+    /// ascending.
+    pub(super) fn needed(&self) -> Vec<Index> {
+        let mut asking: Vec<u32> = self.asked.iter().map(|a| a.lang).collect();
+        asking.sort_unstable();
+        asking.dedup();
+        let banned: FxHashSet<Index> = self.asked.iter().flat_map(|a| &a.banned).copied().collect();
+        let needed =
+            |p: &Index| asking.iter().any(|lang| self.place(*lang, *p).is_some()) || banned.contains(p);
+        self.passages.iter().copied().filter(needed).collect()
+    }
+
+    /// Passages by language.
+    pub(super) fn by_language(&self, passages: &[Index]) -> BTreeMap<u32, Vec<Index>> {
         let mut out: BTreeMap<u32, Vec<Index>> = BTreeMap::new();
-        for &p in &self.passages {
+        for &p in passages {
             out.entry(self.lang_of[p as usize]).or_default().push(p);
         }
         out

@@ -14,6 +14,7 @@ use std::time::Instant;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     polygrade mine collections/mini --model model --tau 2 --out negatives.tsv\n  \
+    polygrade mine collections/mini --vectors corpus.npy --query-vectors queries.npy --tau 2 --out negatives.tsv\n  \
     polygrade mine collections/mini --bm25 --run dense.trec --range 10:100 --select random --tau 2 --out negatives.tsv\n  \
     polygrade train collections/mini --tau 2 --hard-negatives negatives.tsv --out better")]
 pub(crate) struct Args {
@@ -29,6 +30,12 @@ pub(crate) struct Args {
     /// Rank by a model: its folder, or its name on the Hugging Face hub
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// Rank by vectors of the passages in these files, as encode writes them
+    #[arg(long, num_args = 1.., value_name = "FILE", requires = "query_vectors")]
+    vectors: Vec<PathBuf>,
+    /// The vectors of the queries for --vectors, of the same model: encode --query
+    #[arg(long, num_args = 1.., value_name = "FILE", requires = "vectors")]
+    query_vectors: Vec<PathBuf>,
     /// Rank by BM25
     #[arg(long)]
     bm25: bool,
@@ -127,8 +134,9 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     let scenario = scenario(&args.labels.scenario)?;
     let policies = args.labels.positives.policies()?;
     let filter = args.filter.filter()?;
-    if args.model.is_none() && !args.bm25 && args.run.is_empty() {
-        return Err(Error::Usage("say what ranks: --model MODEL, --bm25 or --run FILE".into()));
+    if args.model.is_none() && args.vectors.is_empty() && !args.bm25 && args.run.is_empty() {
+        let what = "say what ranks: --model MODEL, --vectors FILE, --bm25 or --run FILE";
+        return Err(Error::Usage(what.into()));
     }
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.labels.langs.as_deref(), &collection)?;
@@ -147,9 +155,11 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         encoder.normalize();
     }
     let runs = args.run.iter().map(|path| RunFile::read(path)).collect::<Result<Vec<_>>>()?;
-    let dense = encoder.as_ref().map(|encoder| Dense::new(&**encoder, &task));
+    let stored = (!args.vectors.is_empty()).then(|| Dense::stored(&task, &args.vectors, &args.query_vectors));
+    let dense = encoder.as_ref().map(|encoder| Dense::new(&**encoder));
+    let dense: Vec<Dense> = dense.into_iter().chain(stored.transpose()?).collect();
     let mut sources: Vec<&dyn Source> = Vec::new();
-    sources.extend(dense.as_ref().map(|d| d as &dyn Source));
+    sources.extend(dense.iter().map(|d| d as &dyn Source));
     sources.extend(args.bm25.then_some(&Lexical as &dyn Source));
     sources.extend(runs.iter().map(|r| r as &dyn Source));
     let bar = ui.progress("passages", (sources.len() * task.passages().len()) as u64);
