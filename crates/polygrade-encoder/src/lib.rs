@@ -8,6 +8,7 @@
 
 mod arch;
 pub mod checkpoint;
+mod compact;
 mod encoder;
 mod head;
 pub mod hub;

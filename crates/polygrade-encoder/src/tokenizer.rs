@@ -105,27 +105,74 @@ impl TextTokenizer {
         let fault = |e: tokenizers::Error| Error::Internal(format!("training the tokeniser: {e}"));
         let unknown = tokenizers::AddedToken::from(UNKNOWN, true);
         let model = BPE::builder().unk_token(UNKNOWN.into()).build().map_err(fault)?;
+        let mut inner = TextTokenizer::around(model)?;
+        let trainer =
+            BpeTrainer::builder().vocab_size(vocab_size).min_frequency(2).special_tokens(vec![unknown]);
+        let mut trainer: TrainerWrapper = trainer.show_progress(false).build().into();
+        inner.train(&mut trainer, texts.iter()).map_err(fault)?;
+        Ok(TextTokenizer::plain(inner).without_unknown())
+    }
+
+    /// A byte-pair encoding with the rules by which texts are normalised and cut into words.
+    fn around(model: BPE) -> Result<Tokenizer> {
         let words = Sequence::new(vec![
             Metaspace::new('▁', PrependScheme::Always, true).into(),
             Punctuation::new(SplitDelimiterBehavior::Isolated).into(),
         ]);
-        let mut inner: Tokenizer = TokenizerBuilder::new()
+        let built = TokenizerBuilder::new()
             .with_model(ModelWrapper::from(model))
             .with_normalizer(Some(Normalizers::new(vec![NFKC.into(), Lowercase.into()])))
             .with_pre_tokenizer(Some(words))
             .with_post_processor(None::<tokenizers::PostProcessorWrapper>)
             .with_decoder(None::<tokenizers::DecoderWrapper>)
-            .build()
-            .map_err(fault)?
-            .into();
-        let trainer =
-            BpeTrainer::builder().vocab_size(vocab_size).min_frequency(2).special_tokens(vec![unknown]);
-        let mut trainer: TrainerWrapper = trainer.show_progress(false).build().into();
-        inner.train(&mut trainer, texts.iter()).map_err(fault)?;
-        let mut tokenizer = TextTokenizer::plain(inner);
-        // What is unknown says nothing.
-        tokenizer.drop = tokenizer.unknown_id();
-        Ok(tokenizer)
+            .build();
+        Ok(built.map_err(|e| Error::Internal(format!("making the tokeniser: {e}")))?.into())
+    }
+
+    /// What [`TextTokenizer::train`] made the tokeniser of: its characters, and the pairs of tokens that it merges, in
+    /// order. Another tokeniser is refused, and so is one whose ids do not fit in 16 bits.
+    pub(crate) fn merges(&self) -> Result<(String, Vec<[u16; 2]>)> {
+        let refused = || {
+            let what = "only tokenisers of up to 65,536 tokens that polygrade trained are written in the compact form";
+            Error::Usage(what.into())
+        };
+        let ModelWrapper::BPE(model) = self.inner.get_model() else { return Err(refused()) };
+        let json = serde_json::to_value(model).map_err(|e| Error::Internal(e.to_string()))?;
+        let id = |token: &serde_json::Value| u16::try_from(model.token_to_id(token.as_str()?)?).ok();
+        let pairs = json.get("merges").and_then(|m| m.as_array()).ok_or_else(refused)?;
+        let pair = |p: &serde_json::Value| Some([id(p.get(0)?)?, id(p.get(1)?)?]);
+        let merges: Vec<[u16; 2]> = pairs.iter().map(pair).collect::<Option<_>>().ok_or_else(refused)?;
+        let alphabet = (1..).map_while(|id| model.id_to_token(id)).take_while(|t| t.chars().count() == 1);
+        let alphabet: String = alphabet.collect();
+        let same = TextTokenizer::from_merges(&alphabet, &merges)?;
+        if same.to_json()? == self.to_json()? { Ok((alphabet, merges)) } else { Err(refused()) }
+    }
+
+    /// The tokeniser of such characters and merges: the unknown token, the characters, then what each merge first makes.
+    pub(crate) fn from_merges(alphabet: &str, merges: &[[u16; 2]]) -> Result<Self> {
+        let mut tokens: Vec<String> = vec![UNKNOWN.into()];
+        tokens.extend(alphabet.chars().map(String::from));
+        let room = tokens.len() + merges.len();
+        let mut vocab = ahash::AHashMap::with_capacity(room);
+        vocab.extend(tokens.iter().cloned().zip(0u32..));
+        let mut pairs = Vec::with_capacity(merges.len());
+        for [a, b] in merges {
+            let (Some(a), Some(b)) = (tokens.get(usize::from(*a)), tokens.get(usize::from(*b))) else {
+                return Err(Error::Usage("a merge joins tokens that are not there yet".into()));
+            };
+            let (a, b) = (a.clone(), b.clone());
+            let whole = format!("{a}{b}");
+            if !vocab.contains_key(&whole) {
+                vocab.insert(whole.clone(), tokens.len() as u32);
+                tokens.push(whole);
+            }
+            pairs.push((a, b));
+        }
+        let model = BPE::builder().vocab_and_merges(vocab, pairs).unk_token(UNKNOWN.into()).build();
+        let fault = |e: tokenizers::Error| Error::Usage(format!("the merges make no tokeniser: {e}"));
+        let mut inner = TextTokenizer::around(model.map_err(fault)?)?;
+        inner.add_special_tokens([tokenizers::AddedToken::from(UNKNOWN, true)]).map_err(fault)?;
+        Ok(TextTokenizer::plain(inner).without_unknown())
     }
 
     /// Number of tokens, added ones included.

@@ -409,3 +409,58 @@ fn distil(vectors: &Matrix, (places, targets): (&[usize], &Matrix), weight: f32,
     }
     sum / places.len().max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polygrade_nn::kernels::l2_normalize;
+
+    #[test]
+    fn gradients_are_those_of_the_losses() {
+        let rng = CounterRng::new(4);
+        let mut vectors = Matrix::new(6, (0..60).map(|i| rng.normal(i) as f32).collect());
+        vectors.data.chunks_mut(6).for_each(|row| {
+            l2_normalize(row);
+        });
+        // The second and the fourth pair say the same.
+        let meaning = [0, 1, 2, 1, 4];
+        let mut targets = Matrix::new(6, (60..84).map(|i| rng.normal(i) as f32).collect());
+        targets.data.chunks_mut(6).for_each(|row| {
+            l2_normalize(row);
+        });
+        let places = [0, 3, 7, 9];
+        let value = |v: &Matrix, grad: &mut Matrix| {
+            1.5 * ranking(v, &meaning, 0.2, 1.5, grad) + 0.5 * distil(v, (&places, &targets), 0.5, grad)
+        };
+        let mut grad = Matrix::zeros(10, 6);
+        value(&vectors, &mut grad);
+        for at in 0..60 {
+            let moved = |by: f32| {
+                let mut moved = vectors.clone();
+                moved.data[at] += by;
+                value(&moved, &mut Matrix::zeros(10, 6))
+            };
+            let h = 2f32.powi(-8);
+            let want = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
+            let got = f64::from(grad.data[at]);
+            assert!((got - want).abs() < 3e-3 * (1.0 + want.abs()), "{at}: {got} {want}");
+        }
+    }
+
+    #[test]
+    fn pairs_of_one_meaning_are_no_negatives() {
+        let vectors = Matrix::new(2, vec![1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+        let mut grad = Matrix::zeros(4, 2);
+        assert_eq!(ranking(&vectors, &[3, 3], 0.05, 1.0, &mut grad), 0.0);
+        assert!((ranking(&vectors, &[3, 4], 0.05, 1.0, &mut grad) - 2f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn crops_are_parts_of_the_text() {
+        let tokens: Vec<u32> = (0..40).collect();
+        for i in 0..200 {
+            let part = crop(&tokens, &CounterRng::new(i));
+            assert!((4..=20).contains(&part.len()) && part.windows(2).all(|w| w[1] == w[0] + 1));
+        }
+    }
+}
