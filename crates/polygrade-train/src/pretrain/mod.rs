@@ -361,22 +361,43 @@ fn ranking(vectors: &Matrix, meaning: &[u32], temperature: f32, weight: f32, gra
     let (n, cols) = (meaning.len(), vectors.cols);
     let half = |from: usize| Matrix::new(cols, vectors.data[from * cols..(from + n) * cols].to_vec());
     let (x, y) = (half(0), half(n));
+    let share = 0.5 * weight / (n as f32 * temperature);
+    let row = |(i, row): (usize, &mut [f32])| softmax_row(row, i, meaning, temperature, share);
+    let mut scores = Matrix::default();
+    matmul(&x, &y, Transpose::Right, true, &mut scores);
+    let mut back = transposed(&scores);
     let mut loss = 0.0;
-    let (mut scores, mut product) = (Matrix::default(), Matrix::default());
-    for (from, to, at, other) in [(&x, &y, 0, n), (&y, &x, n, 0)] {
-        matmul(from, to, Transpose::Right, true, &mut scores);
-        let share = 0.5 * weight / (n as f32 * temperature);
-        let row = |(i, row): (usize, &mut [f32])| softmax_row(row, i, meaning, temperature, share);
+    for scores in [&mut scores, &mut back] {
         // Collected in order, so that the sum does not depend on threads.
         let losses: Vec<f64> = scores.data.par_chunks_mut(n).enumerate().map(row).collect();
         loss += losses.iter().sum::<f64>() / (2 * n) as f64;
-        for (transpose, factor, place) in [(Transpose::None, to, at), (Transpose::Left, from, other)] {
-            matmul(&scores, factor, transpose, true, &mut product);
-            let rows = &mut grad.data[place * cols..(place + n) * cols];
-            rows.iter_mut().zip(&product.data).for_each(|(g, p)| *g += p);
-        }
+    }
+    let back = transposed(&back);
+    scores.data.iter_mut().zip(&back.data).for_each(|(s, b)| *s += b);
+    let mut product = Matrix::default();
+    for (transpose, factor, place) in [(Transpose::None, &y, 0), (Transpose::Left, &x, n)] {
+        matmul(&scores, factor, transpose, true, &mut product);
+        let rows = &mut grad.data[place * cols..(place + n) * cols];
+        rows.iter_mut().zip(&product.data).for_each(|(g, p)| *g += p);
     }
     loss
+}
+
+/// The transpose of a square matrix, tile by tile.
+fn transposed(m: &Matrix) -> Matrix {
+    const TILE: usize = 32;
+    let n = m.cols;
+    let mut out = Matrix::zeros(n, n);
+    out.data.par_chunks_mut(n * TILE).enumerate().for_each(|(block, rows)| {
+        for from in (0..n).step_by(TILE) {
+            for (i, row) in rows.chunks_mut(n).enumerate() {
+                for (j, value) in row[from..n.min(from + TILE)].iter_mut().enumerate() {
+                    *value = m.data[(from + j) * n + block * TILE + i];
+                }
+            }
+        }
+    });
+    out
 }
 
 /// −log softmax of place `i` in a row of scores, which becomes its gradient times `share`.

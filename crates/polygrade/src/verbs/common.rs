@@ -163,8 +163,12 @@ pub(crate) struct ModelOptions {
 }
 
 impl ModelOptions {
-    /// Loads the model that a folder or a name on the hub names.
-    pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
+    /// The model that a folder, a name on the hub or `pocket` names, as it is.
+    fn find(model: &str) -> Result<Encoder> {
+        // A folder of that name is what is meant where there is one.
+        if model == polygrade_pocket::NAME && !std::path::Path::new(model).is_dir() {
+            return Ok(polygrade_pocket::encoder()?.into());
+        }
         // Downloads take minutes: each file is named when it begins.
         let mut last = String::new();
         let folder = hub::Hub::from_env().resolve(model, &mut |file, _, size| {
@@ -174,7 +178,12 @@ impl ModelOptions {
                 last = file.to_owned();
             }
         })?;
-        let mut encoder = Encoder::load(&folder)?;
+        Encoder::load(&folder)
+    }
+
+    /// Loads the model that a folder, a name on the hub or `pocket` names, with these options.
+    pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
+        let mut encoder = Self::find(model)?;
         let mut prompts = encoder.prompts().clone();
         if let Some(text) = &self.query_prompt {
             prompts.query.clone_from(text);
