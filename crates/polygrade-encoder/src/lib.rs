@@ -24,6 +24,7 @@ mod training;
 mod training_state;
 mod transformer_encoder;
 mod transformer_learner;
+pub mod trim;
 
 pub use encoder::{Encoder, TextEncoder};
 pub use learner::{StaticLearner, StepSettings};

@@ -162,19 +162,23 @@ pub(crate) struct ModelOptions {
     pub(crate) truncate_dim: Option<usize>,
 }
 
+/// The folder of the model that a folder or a name on the hub names.
+pub(crate) fn folder(model: &str) -> Result<PathBuf> {
+    // Downloads take minutes: each file is named when it begins.
+    let mut last = String::new();
+    hub::Hub::from_env().resolve(model, &mut |file, _, size| {
+        if file != last {
+            let size = size.map_or(String::new(), |n| format!(", {} MiB", n >> 20));
+            eprintln!("fetching {file}{size}");
+            last = file.to_owned();
+        }
+    })
+}
+
 impl ModelOptions {
     /// Loads the model that a folder or a name on the hub names.
     pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
-        // Downloads take minutes: each file is named when it begins.
-        let mut last = String::new();
-        let folder = hub::Hub::from_env().resolve(model, &mut |file, _, size| {
-            if file != last {
-                let size = size.map_or(String::new(), |n| format!(", {} MiB", n >> 20));
-                eprintln!("fetching {file}{size}");
-                last = file.to_owned();
-            }
-        })?;
-        let mut encoder = Encoder::load(&folder)?;
+        let mut encoder = Encoder::load(&folder(model)?)?;
         let mut prompts = encoder.prompts().clone();
         if let Some(text) = &self.query_prompt {
             prompts.query.clone_from(text);

@@ -19,3 +19,4 @@ pub(crate) mod shrink;
 pub(crate) mod train;
 mod training;
 pub(crate) mod trec_eval;
+pub(crate) mod trim;
