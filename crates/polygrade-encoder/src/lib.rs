@@ -9,6 +9,7 @@
 mod arch;
 pub mod checkpoint;
 mod encoder;
+mod frozen;
 mod head;
 pub mod hub;
 mod json;
@@ -27,6 +28,7 @@ mod transformer_learner;
 pub mod trim;
 
 pub use encoder::{Encoder, TextEncoder};
+pub use frozen::{FrozenEncoder, FrozenLearner, HeadKind, HeadSettings};
 pub use learner::{StaticLearner, StepSettings};
 pub use lora::LoraSettings;
 pub use static_encoder::{Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights};

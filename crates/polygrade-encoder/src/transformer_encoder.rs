@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, Dtype, TensorWriter};
 use crate::head::{Dense, Head, HeadTape};
 use crate::json::{read_object, write_json};
 use crate::lora;
-use crate::modules::SentenceModules;
+use crate::modules::{DenseSpec, DenseWeights, SentenceModules};
 use crate::tokenizer::TextTokenizer;
 use crate::trim;
 use polygrade_data::io::{self, AtomicDir};
@@ -269,6 +269,25 @@ impl<D: Device> TransformerEncoder<D> {
     /// Sets what is put before queries and passages.
     pub fn set_prompts(&mut self, prompts: crate::Prompts) {
         self.modules.prompts = prompts;
+    }
+
+    /// Leaves vectors as long as they are. Refused where they are cut.
+    pub(crate) fn without_scaling(&mut self) -> Result<()> {
+        if self.head.truncate.is_some() {
+            let what = "the model cuts its vectors (truncate_dim), and a head would stand before the cut; set it to null \
+                        and give the head that width";
+            return Err(Error::Usage(what.into()));
+        }
+        self.head.normalize = false;
+        self.modules.normalize = false;
+        Ok(())
+    }
+
+    /// Puts a dense layer behind those that are there.
+    pub(crate) fn append_dense(&mut self, spec: DenseSpec, weights: &DenseWeights) {
+        self.head.dense.push(Dense::new(spec.clone(), weights, &mut self.params));
+        self.modules.dense.push(spec);
+        self.origin = None;
     }
 
     /// What `config.json` says.

@@ -1,6 +1,7 @@
 //! Transformers on the command line, with the small random checkpoints of polygrade-encoder's fixtures.
 #![allow(clippy::unwrap_used)]
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -339,5 +340,67 @@ fn a_trimmed_model_keeps_the_vectors_of_its_texts() {
     );
     fails(&["trim", &bert, "--corpus", &mini, "--vocab-size", "9", "--out", &at("no")], 2, &["too few"]);
     fails(&["trim", &bert, "--corpus", &at("none.txt"), "--out", &at("no")], 1, &["none.txt"]);
+    assert!(!dir.path().join("no").exists());
+}
+
+#[test]
+fn a_head_is_trained_on_a_frozen_encoder() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (mini, bert) = (mini(), fixture("bert"));
+    let base = ["train", &mini, "--encoder", &bert, "--tau", "2", "--langs", "en", "--epochs", "1"];
+    let train = |extra: &[&str]| {
+        [&base[..], &["--freeze-encoder"], extra].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+    };
+    let run_it = |extra: &[&str]| {
+        let args = train(extra);
+        ok(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    run_it(&["--head", "mlp", "--head-dim", "20", "--eval-steps", "2", "--out", &at("mlp")]);
+    let info: Value = serde_json::from_str(&ok(&["model", "info", &at("mlp"), "--json"])).unwrap();
+    assert_eq!((info["dim"].as_u64(), info["dense"].as_array().unwrap().len()), (Some(20), 2));
+    assert_eq!(info["normalizes"], true);
+    let said: Value = serde_json::from_str(&run_it(&["--json", "--out", &at("linear")])).unwrap();
+    // What is saved ranks as what was trained did on its cached vectors.
+    let eval =
+        ok(&["eval", &at("linear"), &mini, "--langs", "en", "--split", "dev", "-m", "nDCG@10", "--json"]);
+    let eval: Value = serde_json::from_str(&eval).unwrap();
+    let value = eval["pools"][0]["by_lang"]["en"]["nDCG@10"].as_f64().unwrap();
+    assert!((said[0]["dev_ndcg_10"].as_f64().unwrap() - value).abs() < 1e-3, "{said} {value}");
+    // Under the head, the encoder is what it was.
+    let (before, after) =
+        (fs::read(fixture("bert") + "/model.safetensors"), fs::read(at("linear") + "/model.safetensors"));
+    let (before, after) = (before.unwrap(), after.unwrap());
+    let (before, after) =
+        (SafeTensors::deserialize(&before).unwrap(), SafeTensors::deserialize(&after).unwrap());
+    assert!(after.names().len() > 10);
+    for name in after.names() {
+        assert!(after.tensor(name).unwrap().data() == before.tensor(name).unwrap().data(), "{name}");
+    }
+    for (extra, word) in [
+        (&["--lora-r", "2"][..], "--lora-r"),
+        (&["--align", "jsd=1"], "--align"),
+        (&["--freeze", "1"], "--freeze"),
+        (&["--ema", "0.9"], "--ema"),
+        (&["--head-dim", "0"], "--head-dim"),
+    ] {
+        let args = train(&[extra, &["--out", &at("no")]].concat());
+        fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &[word]);
+    }
+    fails(&["train", &mini, "--tau", "2", "--head", "mlp", "--out", &at("no")], 2, &["--freeze-encoder"]);
+    let mlp = [
+        "train",
+        &mini,
+        "--tau",
+        "2",
+        "--langs",
+        "en",
+        "--vocab-size",
+        "1000",
+        "--dim",
+        "16",
+        "--freeze-encoder",
+    ];
+    fails(&[&mlp[..], &["--head", "mlp", "--out", &at("no")]].concat(), 2, &["for transformers"]);
     assert!(!dir.path().join("no").exists());
 }
