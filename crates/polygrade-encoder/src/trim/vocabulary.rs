@@ -155,7 +155,7 @@ impl Vocabulary {
         if let Some(id) = model["unk_id"].as_u64() {
             model["unk_id"] = of(id).into();
         }
-        if let Value::Array(merges) = &mut model["merges"] {
+        if let Some(Value::Array(merges)) = model.get_mut("merges") {
             let id_of: FxHashMap<&str, u32> = self.ids().map(|(id, p)| (p, id)).collect();
             let kept =
                 |piece: &String| id_of.get(piece.as_str()).is_some_and(|id| of(u64::from(*id)).is_some());
@@ -194,7 +194,10 @@ fn around(processor: &mut Value, change: &mut dyn FnMut(u32) -> Option<u32>) -> 
             ids.flatten().try_for_each(one)
         }
         Some("BertProcessing" | "RobertaProcessing") => {
-            ["sep", "cls"].iter().try_for_each(|key| one(&mut processor[*key][1]))
+            let mut ids = ["sep", "cls"].iter();
+            ids.try_for_each(|key| {
+                processor.get_mut(*key).and_then(|t| t.get_mut(1)).map_or(Ok(()), &mut one)
+            })
         }
         Some("Sequence") => {
             let all = processor["processors"].as_array_mut().into_iter().flatten();
