@@ -53,7 +53,9 @@ def main() -> int:
         tokenizer = model.tokenizer
         if hasattr(tokenizer, "backend_tokenizer"):
             tokenizer = tokenizer.backend_tokenizer
-        tokens = [tokenizer.encode(text).tokens for text in texts]
+        encoded = [tokenizer.encode(text) for text in texts]
+        # Some tokenizer.json pad to a length.
+        tokens = [[t for t, real in zip(e.tokens, e.attention_mask) if real] for e in encoded]
         return model.encode(texts, prompt="", show_progress_bar=False), tokens
 
     failed = False

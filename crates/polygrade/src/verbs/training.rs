@@ -32,7 +32,7 @@ pub(crate) struct Training {
     /// Judged negatives of each query in a batch, at most
     #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
     negatives: usize,
-    /// Highest learning rate [default: 0.001, transformer 2e-5]
+    /// Highest learning rate [default: 0.001, transformer 2e-5, head 1e-4]
     #[arg(long)]
     learning_rate: Option<f32>,
     /// Highest learning rate of the tokens' weights of a static encoder
