@@ -33,6 +33,7 @@ def main() -> int:
     import numpy as np
     import torch
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
     models = args.models
     if not models:
@@ -50,12 +51,11 @@ def main() -> int:
         static = modules.exists() and "StaticEmbedding" in modules.read_text(encoding="utf-8")
         extra = {} if static else {"model_kwargs": {"dtype": torch.float32}}
         model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, **extra)
-        tokenizer = model.tokenizer
-        if hasattr(tokenizer, "backend_tokenizer"):
-            tokenizer = tokenizer.backend_tokenizer
-        encoded = [tokenizer.encode(text) for text in texts]
-        # Some tokenizer.json pad to a length.
-        tokens = [[t for t, real in zip(e.tokens, e.attention_mask) if real] for e in encoded]
+        # Of the file itself, whose own length of texts sentence-transformers does not heed.
+        tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokens = [tokenizer.encode(text).tokens for text in texts]
         return model.encode(texts, prompt="", show_progress_bar=False), tokens
 
     failed = False
