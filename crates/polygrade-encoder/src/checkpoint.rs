@@ -159,6 +159,18 @@ impl Checkpoint {
         }
     }
 
+    /// The type that all tensors of numbers have; `F32` where they differ, or have one that is not written.
+    pub fn dtype(&self) -> Dtype {
+        let whole = |t: Stored| matches!(t, Stored::I64 | Stored::I32);
+        let mut all = self.tensors.values().map(|p| self.info(*p).dtype).filter(|t| !whole(*t));
+        let first = all.next();
+        match first.filter(|t| all.all(|other| other == *t)) {
+            Some(Stored::F16) => Dtype::F16,
+            Some(Stored::BF16) => Dtype::BF16,
+            _ => Dtype::F32,
+        }
+    }
+
     /// The tensors that are not in `read` and whose names begin with none of `ignorable`.
     pub fn unused(&self, read: &HashSet<String>, ignorable: &[&str]) -> Vec<String> {
         let idle = |name: &&str| !read.contains(*name) && !ignorable.iter().any(|p| name.starts_with(p));

@@ -1,6 +1,6 @@
 //! An encoder of either kind, and an encoder of either kind in training.
 
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{Checkpoint, Dtype};
 use crate::static_encoder::{Prompts, StaticEncoder};
 use crate::transformer_encoder::TransformerEncoder;
 use crate::{TextKind, TextTokenizer, modules};
@@ -101,8 +101,8 @@ impl TextEncoder for StaticEncoder {
     fn encode_bags(&self, bags: &Bags, threads: bool) -> Matrix {
         StaticEncoder::encode_bags(self, bags, threads)
     }
-    fn write_into(&self, dir: &Path, card: &str, _: Dtype) -> Result<()> {
-        StaticEncoder::write_into(self, dir, card)
+    fn write_into(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
+        self.write_as(dir, card, dtype)
     }
 }
 
@@ -160,6 +160,23 @@ impl Encoder {
         match modules::is_static(dir)? {
             true => StaticEncoder::load(dir).map(Encoder::from),
             false => TransformerEncoder::load(dir).map(Encoder::from),
+        }
+    }
+
+    /// The type that the tensors of the model in a folder have, which they can be saved as without loss; `F32` where
+    /// they differ, or are computed from what the folder holds.
+    pub fn stored_dtype(dir: &Path) -> Dtype {
+        let modules = modules::module_list(dir).ok().flatten().unwrap_or_default();
+        let mut homes: Vec<_> = modules.into_iter().map(|m| m.path).collect();
+        homes.push(dir.to_owned());
+        let found: Vec<Dtype> = homes
+            .iter()
+            .filter_map(|home| Checkpoint::open(home).ok())
+            .map(|tensors| if tensors.has("embeddings") { Dtype::F32 } else { tensors.dtype() })
+            .collect();
+        match found.split_first() {
+            Some((first, rest)) if rest.iter().all(|other| other == first) => *first,
+            _ => Dtype::F32,
         }
     }
 }

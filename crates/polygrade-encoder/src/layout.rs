@@ -30,6 +30,11 @@ impl StaticEncoder {
 
     /// Writes the files of the model into a folder that exists.
     pub fn write_into(&self, dir: &Path, card: &str) -> Result<()> {
+        self.write_as(dir, card, Dtype::F32)
+    }
+
+    /// [`StaticEncoder::write_into`] with numbers of another type.
+    pub(crate) fn write_as(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
         let mut folded = self.table.clone();
         for (row, a) in folded.data.chunks_mut(self.table.cols).zip(&self.log_weights) {
             let weight = a.exp();
@@ -39,7 +44,7 @@ impl StaticEncoder {
         if let Some(unknown) = self.tokenizer.drop.filter(|id| (*id as usize) < folded.rows()) {
             folded.row_mut(unknown as usize).fill(0.0);
         }
-        save_tensor(&dir.join("model.safetensors"), "embedding.weight", &folded)?;
+        save_tensor(&dir.join("model.safetensors"), "embedding.weight", &folded, dtype)?;
         io::write(&dir.join("tokenizer.json"), self.tokenizer.to_json()?.as_bytes())?;
         let module = |idx: usize, path: &str, class: &str| {
             let kind = format!("sentence_transformers.models.{class}");
@@ -50,7 +55,7 @@ impl StaticEncoder {
             let dense = dir.join("1_Dense");
             std::fs::create_dir_all(&dense).map_err(|e| Error::io(&dense, e))?;
             // PyTorch keeps a linear layer as output × input.
-            save_tensor(&dense.join("model.safetensors"), "linear.weight", &transposed(p))?;
+            save_tensor(&dense.join("model.safetensors"), "linear.weight", &transposed(p), dtype)?;
             let (in_features, out_features) = (p.rows(), p.cols);
             let activation = Activation::Identity;
             let bare = DenseSpec {
@@ -254,6 +259,6 @@ fn model2vec_table(tensors: &Checkpoint) -> Result<Matrix> {
     Ok(table)
 }
 
-fn save_tensor(path: &Path, name: &str, matrix: &Matrix) -> Result<()> {
-    write_safetensors(path, [(name, [matrix.rows(), matrix.cols], &matrix.data)], Dtype::F32, &[])
+fn save_tensor(path: &Path, name: &str, matrix: &Matrix, dtype: Dtype) -> Result<()> {
+    write_safetensors(path, [(name, [matrix.rows(), matrix.cols], &matrix.data)], dtype, &[])
 }

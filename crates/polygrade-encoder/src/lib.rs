@@ -10,6 +10,7 @@ mod arch;
 pub mod checkpoint;
 mod compact;
 mod encoder;
+mod frozen;
 mod head;
 pub mod hub;
 mod json;
@@ -25,8 +26,10 @@ mod training;
 mod training_state;
 mod transformer_encoder;
 mod transformer_learner;
+pub mod trim;
 
 pub use encoder::{Encoder, TextEncoder};
+pub use frozen::{FrozenEncoder, FrozenLearner, HeadKind, HeadSettings};
 pub use learner::{StaticLearner, StepSettings};
 pub use lora::LoraSettings;
 pub use static_encoder::{Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights};

@@ -264,6 +264,26 @@ impl TextTokenizer {
         Ok(bags)
     }
 
+    /// The tokens by their ids, added ones included.
+    pub(crate) fn pieces(&self) -> Vec<Option<String>> {
+        let mut out = vec![None; self.vocab_size()];
+        self.inner.get_vocab(true).into_iter().for_each(|(piece, id)| out[id as usize] = Some(piece));
+        out
+    }
+
+    /// Another `tokenizer.json` under the same rules.
+    pub(crate) fn with_json(&self, json: &str, drop: Option<u32>) -> Result<Self> {
+        let inner = json.parse().map_err(|e| Error::Internal(format!("reading a changed tokeniser: {e}")))?;
+        Ok(TextTokenizer { inner, drop, ..self.clone() })
+    }
+
+    /// The same tokeniser without its limit of tokens.
+    pub(crate) fn uncut(&self) -> Result<Self> {
+        let mut uncut = TextTokenizer { max_tokens: None, ..self.clone() };
+        uncut.without_truncation()?;
+        Ok(uncut)
+    }
+
     /// As the text of a `tokenizer.json`, without padding, cut where this tokeniser cuts by tokens.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
-//! An encoder of either kind in training.
+//! An encoder of either kind in training, or a head on one.
 
 use crate::encoder::{Encoder, TextEncoder};
+use crate::frozen::FrozenLearner;
 use crate::learner::{StaticLearner, StepSettings};
 use crate::lora::LoraSettings;
 use crate::training_state;
@@ -10,12 +11,20 @@ use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
 use std::path::Path;
 
-/// An encoder of either kind in training.
+/// An encoder of either kind in training, or a head on one.
 pub enum Learner {
     /// A table of token vectors.
     Static(Box<StaticLearner>),
     /// A transformer.
     Transformer(Box<TransformerLearner>),
+    /// A head on an encoder of either kind, which stays as it is.
+    Frozen(Box<FrozenLearner>),
+}
+
+impl From<FrozenLearner> for Learner {
+    fn from(learner: FrozenLearner) -> Self {
+        Learner::Frozen(Box::new(learner))
+    }
 }
 
 impl Learner {
@@ -57,11 +66,12 @@ impl Learner {
         }
     }
 
-    /// The encoder as trained so far.
+    /// The encoder as trained so far. Under a head, it knows texts by their numbers only: see [`FrozenEncoder`](crate::FrozenEncoder).
     pub fn encoder(&self) -> &dyn TextEncoder {
         match self {
             Learner::Static(l) => l.encoder(),
             Learner::Transformer(l) => l.encoder(),
+            Learner::Frozen(l) => l.encoder(),
         }
     }
 
@@ -70,6 +80,7 @@ impl Learner {
         match self {
             Learner::Static(l) => l.into_encoder().into(),
             Learner::Transformer(l) => l.into_encoder().into(),
+            Learner::Frozen(l) => l.encoder().to_encoder(),
         }
     }
 
@@ -78,6 +89,7 @@ impl Learner {
         match self {
             Learner::Static(l) => l.encoder().clone().into(),
             Learner::Transformer(l) => l.snapshot().into(),
+            Learner::Frozen(l) => l.encoder().to_encoder(),
         }
     }
 
@@ -86,6 +98,7 @@ impl Learner {
         match self {
             Learner::Static(l) => l.forward(texts),
             Learner::Transformer(l) => l.forward(texts, step),
+            Learner::Frozen(l) => l.forward(texts),
         }
     }
 
@@ -94,6 +107,7 @@ impl Learner {
         match self {
             Learner::Static(l) => l.backward(texts, grad),
             Learner::Transformer(l) => l.backward(texts, grad),
+            Learner::Frozen(l) => l.backward(grad),
         }
     }
 
@@ -104,6 +118,7 @@ impl Learner {
             Learner::Transformer(l) => {
                 l.step(s.adam, s.rate, s.step);
             }
+            Learner::Frozen(l) => l.step(s),
         }
     }
 
@@ -112,6 +127,7 @@ impl Learner {
         match self {
             Learner::Static(l) => training_state::save(path, || l.state(), notes),
             Learner::Transformer(l) => training_state::save(path, || l.state(), notes),
+            Learner::Frozen(l) => training_state::save(path, || l.state(), notes),
         }
     }
 
@@ -127,6 +143,7 @@ impl Learner {
         match self {
             Learner::Static(l) => l.load_state(&mut state, path)?,
             Learner::Transformer(l) => l.load_state(&mut state, path)?,
+            Learner::Frozen(l) => l.load_state(&mut state, path)?,
         }
         Ok(checked)
     }

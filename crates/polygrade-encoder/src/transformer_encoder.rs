@@ -6,8 +6,9 @@ use crate::checkpoint::{Checkpoint, Dtype, TensorWriter};
 use crate::head::{Dense, Head, HeadTape};
 use crate::json::{read_object, write_json};
 use crate::lora;
-use crate::modules::SentenceModules;
+use crate::modules::{DenseSpec, DenseWeights, SentenceModules};
 use crate::tokenizer::TextTokenizer;
+use crate::trim;
 use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{At, Error, Result};
 use polygrade_nn::bag::Bags;
@@ -268,6 +269,85 @@ impl<D: Device> TransformerEncoder<D> {
     /// Sets what is put before queries and passages.
     pub fn set_prompts(&mut self, prompts: crate::Prompts) {
         self.modules.prompts = prompts;
+    }
+
+    /// Leaves vectors as long as they are. Refused where they are cut.
+    pub(crate) fn without_scaling(&mut self) -> Result<()> {
+        if self.head.truncate.is_some() {
+            let what = "the model cuts its vectors (truncate_dim), and a head would stand before the cut; set it to null \
+                        and give the head that width";
+            return Err(Error::Usage(what.into()));
+        }
+        self.head.normalize = false;
+        self.modules.normalize = false;
+        Ok(())
+    }
+
+    /// Puts a dense layer behind those that are there.
+    pub(crate) fn append_dense(&mut self, spec: DenseSpec, weights: &DenseWeights) {
+        self.head.dense.push(Dense::new(spec.clone(), weights, &mut self.params));
+        self.modules.dense.push(spec);
+        self.origin = None;
+    }
+
+    /// What `config.json` says.
+    pub(crate) fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The tokeniser's files besides `tokenizer.json`, by name.
+    pub(crate) fn tokenizer_files(&self) -> &[(&'static str, Vec<u8>)] {
+        &self.files
+    }
+
+    /// The same encoder with some rows of its token table, in this order, and the tokeniser that they are for; `new_id`
+    /// gives the rows' new numbers.
+    pub(crate) fn with_rows(
+        &self,
+        rows: &[u32],
+        tokenizer: TextTokenizer,
+        files: Vec<(&'static str, Vec<u8>)>,
+        new_id: impl Fn(u32) -> Option<u32>,
+    ) -> Self {
+        let device = self.params.device();
+        let (mut params, mut slots) = (Params::new(device), self.slots.clone());
+        for place in 0..self.params.len() {
+            let (mut shape, mut values) =
+                (self.params.shape(place).to_vec(), device.read(self.params.value(place)));
+            if let Some((Slot::Tokens, own)) = slots.get_mut(place) {
+                let width = shape[1];
+                let of = |id: &u32| &values[*id as usize * width..(*id as usize + 1) * width];
+                values = rows.iter().flat_map(of).copied().collect();
+                shape[0] = rows.len();
+                own.clone_from(&shape);
+            }
+            params.push(&shape, &values);
+        }
+        let mut config = self.config.clone();
+        for (_, value) in config.as_object_mut().into_iter().flatten().filter(|(key, _)| trim::is_id(key)) {
+            let one = |v: &mut Value| {
+                let id = v.as_u64().and_then(|id| u32::try_from(id).ok());
+                id.and_then(&new_id).into_iter().for_each(|id| *v = id.into());
+            };
+            match value {
+                Value::Array(list) => list.iter_mut().for_each(one),
+                value => one(value),
+            }
+        }
+        config["vocab_size"] = rows.len().into();
+        let spec = Spec { vocab: rows.len(), ..self.spec().clone() };
+        TransformerEncoder {
+            architecture: self.architecture,
+            tokenizer,
+            network: Transformer::new(spec, 0),
+            params,
+            slots,
+            head: self.head.clone(),
+            modules: self.modules.clone(),
+            config,
+            files,
+            origin: None,
+        }
     }
 
     /// Whether all parameters are finite numbers.

@@ -1,7 +1,7 @@
 //! An encoder measured on a collection.
 
 use polygrade_data::{Collection, Graded, Index, Result};
-use polygrade_encoder::{TextEncoder, TextKind};
+use polygrade_encoder::{Encoder, FrozenEncoder, HeadSettings, TextEncoder, TextKind};
 use polygrade_eval::Pool;
 use polygrade_index::{Order, Rankings, TieOrder, rank};
 use polygrade_nn::Matrix;
@@ -30,6 +30,30 @@ impl TokenizedCollection {
             passages: encoder.tokenize(&passages, TextKind::Passage)?,
             ties: TieOrder::new(&ids),
         })
+    }
+}
+
+impl TokenizedCollection {
+    /// These texts for the training of a head: `encoder` as a [`FrozenEncoder`], which keeps the vectors of the texts
+    /// that `query` and `passage` want, and the texts as it knows them. Other texts get vectors of zeros.
+    pub fn frozen(
+        &self,
+        encoder: Encoder,
+        settings: HeadSettings,
+        query: impl Fn(Index) -> bool,
+        passage: impl Fn(Index) -> bool,
+        threads: bool,
+    ) -> Result<(FrozenEncoder, TokenizedCollection)> {
+        let some = |bags: &Bags, wanted: &dyn Fn(Index) -> bool| {
+            let mut out = Bags::new();
+            (0..bags.len()).for_each(|i| out.push(if wanted(i as Index) { bags.get(i) } else { &[] }));
+            out
+        };
+        let (queries, passages) = (some(&self.queries, &query), some(&self.passages, &passage));
+        let (frozen, mut named) = FrozenEncoder::new(encoder, &[&queries, &passages], settings, threads)?;
+        let mut take = || named.pop().unwrap_or_default();
+        let (passages, queries) = (take(), take());
+        Ok((frozen, TokenizedCollection { queries, passages, ties: self.ties.clone() }))
     }
 }
 

@@ -11,7 +11,10 @@ use crate::guide::Guide;
 use crate::loss::mask::{Mask, MaskSettings};
 use crate::loss::{Loss, LossSettings, Objective, Targets};
 use polygrade_data::{At, Error, Result};
-use polygrade_encoder::{Encoder, Learner, LoraSettings, StepSettings, TextEncoder, TransformerTraining};
+use polygrade_encoder::{
+    Encoder, FrozenEncoder, FrozenLearner, Learner, LoraSettings, StepSettings, TextEncoder,
+    TransformerTraining,
+};
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::Bags;
 use polygrade_nn::optim::{AdamW, Decay, Schedule};
@@ -123,6 +126,16 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The defaults for a head on an encoder that stays as it is. The rate was chosen on dev of `collections/mini`; see
+    /// docs/results.md.
+    pub fn for_head(encoder: &Encoder) -> Self {
+        let default = Settings::default();
+        let own = Settings::for_encoder(encoder);
+        Settings { epochs: default.epochs, rate: 1e-4, adam: default.adam, ..own }
+    }
+}
+
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
@@ -211,17 +224,56 @@ impl<'a> Trainer<'a> {
         parallel: Option<&'a Parallel>,
         threads: bool,
     ) -> Result<Self> {
+        // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
+        encoder.normalize();
+        let fingerprint = encoder.fingerprint();
+        // A static encoder's step takes one batch.
+        let accumulate = match (&encoder, &settings.transformer) {
+            (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
+            _ => 1,
+        };
+        let transformer =
+            TransformerTraining { seed: settings.seed, ..settings.transformer.clone().unwrap_or_default() };
+        let learner = Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?;
+        let data = (examples, texts, parallel);
+        Self::with_learner((learner, fingerprint), accumulate, data, settings, threads)
+    }
+
+    /// Starts training the head of `encoder` alone. `texts` are those that [`TokenizedCollection::frozen`] gave with
+    /// it. Alignment and LoRA are refused, as they train the encoder.
+    pub fn with_head(
+        encoder: FrozenEncoder,
+        examples: &'a Examples,
+        texts: &'a TokenizedCollection,
+        settings: Settings,
+        threads: bool,
+    ) -> Result<Self> {
+        let whole = settings.transformer.as_ref().is_some_and(|t| t.freeze > 0 || t.ema > 0.0);
+        if settings.align.is_some() || settings.lora.is_some() || whole {
+            let what = "only a head is trained on a frozen encoder: leave out alignment, LoRA, frozen layers and running \
+                        means, or train the encoder";
+            return Err(Error::Usage(what.into()));
+        }
+        let fingerprint = encoder.fingerprint();
+        let (accumulate, clip) =
+            settings.transformer.as_ref().map_or((1, 0.0), |t| (t.accumulate.max(1) as u64, t.clip));
+        let learner = FrozenLearner::new(encoder, clip, threads).into();
+        Self::with_learner((learner, fingerprint), accumulate, (examples, texts, None), settings, threads)
+    }
+
+    fn with_learner(
+        (learner, fingerprint): (Learner, u64),
+        accumulate: u64,
+        (examples, texts, parallel): (&'a Examples, &'a TokenizedCollection, Option<&'a Parallel>),
+        settings: Settings,
+        threads: bool,
+    ) -> Result<Self> {
         let alignment = match (settings.align, parallel) {
             (None, _) => None,
             (Some(align), Some(parallel)) => Some(Alignment::new(align, parallel)?),
             (Some(_), None) => {
                 return Err(Error::Usage("alignment needs parallel texts, and none are given".into()));
             }
-        };
-        // A static encoder's step takes one batch.
-        let accumulate = match (&encoder, &settings.transformer) {
-            (Encoder::Transformer(_), Some(t)) => t.accumulate.max(1) as u64,
-            _ => 1,
         };
         let batches = match settings.steps {
             Some(steps) => steps * accumulate,
@@ -238,20 +290,16 @@ impl<'a> Trainer<'a> {
             let what = "the examples were gathered for other batches than those of the settings";
             return Err(Error::Internal(what.into()));
         }
-        // Similarity is the cosine: a model that left its vectors unscaled scales them from here on.
-        encoder.normalize();
         let mut hash = Xxh3::new();
         examples.fingerprint(|n| hash.update(&n.to_le_bytes()));
         for bags in [&texts.queries, &texts.passages] {
             bags.offsets.iter().for_each(|n| hash.update(&n.to_le_bytes()));
             bags.tokens.iter().for_each(|n| hash.update(&n.to_le_bytes()));
         }
-        hash.update(&encoder.fingerprint().to_le_bytes());
+        hash.update(&fingerprint.to_le_bytes());
         if let (Some(_), Some(parallel)) = (&alignment, parallel) {
             hash.update(&parallel.fingerprint().to_le_bytes());
         }
-        let transformer =
-            TransformerTraining { seed: settings.seed, ..settings.transformer.clone().unwrap_or_default() };
         let identity = format!(
             "{settings:?}, data and encoder {:016x}, training version {TRAINING_VERSION}",
             hash.digest()
@@ -259,10 +307,15 @@ impl<'a> Trainer<'a> {
         let schedule = Schedule { peak: 1.0, warmup, total, decay: settings.decay };
         Ok(Trainer {
             identity,
-            objective: Objective::new(&settings.loss, examples.max_grade(), encoder.dim(), threads)?,
+            objective: Objective::new(
+                &settings.loss,
+                examples.max_grade(),
+                learner.encoder().dim(),
+                threads,
+            )?,
             mask: Mask::new(&settings.negatives, threads),
             alignment,
-            learner: Learner::new(encoder, &transformer, settings.lora.as_ref(), threads)?,
+            learner,
             examples,
             texts,
             settings,
@@ -298,7 +351,7 @@ impl<'a> Trainer<'a> {
         self.tokens
     }
 
-    /// The encoder as trained so far.
+    /// The encoder as trained so far; for the texts that training began with, where only a head is trained.
     pub fn encoder(&self) -> &dyn TextEncoder {
         self.learner.encoder()
     }

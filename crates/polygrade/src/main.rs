@@ -48,6 +48,8 @@ enum Verb {
     Search(verbs::search::Args),
     /// Write the vectors of a jsonl file's texts
     Encode(verbs::encode::Args),
+    /// Cut a model's vocabulary down to the pieces that given texts use
+    Trim(verbs::trim::Args),
     /// Describe a model, compare two, or average several
     Model(verbs::model::Args),
     /// Describe a collection: languages, grades, class balance, faults
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Mine(args) => verbs::mine::run(args, &ui),
         Verb::Search(args) => verbs::search::run(args, &ui),
         Verb::Encode(args) => verbs::encode::run(args, &ui),
+        Verb::Trim(args) => verbs::trim::run(args, &ui),
         Verb::Model(args) => verbs::model::run(args, &ui),
         Verb::Profile(args) => verbs::profile::run(args, &ui),
         Verb::Labels(args) => verbs::labels::run(args, &ui),

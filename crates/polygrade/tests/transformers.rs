@@ -1,6 +1,7 @@
 //! Transformers on the command line, with the small random checkpoints of polygrade-encoder's fixtures.
 #![allow(clippy::unwrap_used)]
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -277,4 +278,129 @@ fn shards_without_their_description_are_not_taken_for_ones_own() {
         &["bad.jsonl:2", "id"],
     );
     assert!(!to.exists());
+}
+
+#[test]
+fn a_trimmed_model_keeps_the_vectors_of_its_texts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (bert, mini) = (fixture("bert"), mini());
+    fs::write(at("some.txt"), "Where is the river?\nthe old mill\n").unwrap();
+    fs::write(at("pairs.tsv"), "the mill\tстарая река\n").unwrap();
+    let record = |text: &str, lang: &str| format!("{{\"text\": \"{text}\", \"lang\": \"{lang}\"}}\n");
+    fs::write(at("some.jsonl"), record("the café", "en") + &record("παλιό ποτάμι", "el")).unwrap();
+    let trim = |corpus: &[&str], out: &str, extra: &[&str]| -> Value {
+        let corpus: Vec<String> =
+            corpus.iter().map(|c| if *c == mini { mini.clone() } else { at(c) }).collect();
+        let mut args = vec!["trim", &bert, "--json", "--corpus"];
+        args.extend(corpus.iter().map(String::as_str));
+        let out = at(out);
+        args.extend(["--out", &out]);
+        args.extend(extra);
+        serde_json::from_str(&ok(&args)).unwrap()
+    };
+    let vector = |model: &str, text: &str| -> Vec<u8> {
+        fs::write(at("one.jsonl"), format!("{{\"_id\": \"1\", \"text\": \"{text}\"}}\n")).unwrap();
+        ok(&["encode", model, &at("one.jsonl"), "--out", &at("one.npy")]);
+        fs::read(at("one.npy")).unwrap()
+    };
+    let all = trim(&["some.txt", "pairs.tsv", "some.jsonl"], "all", &[]);
+    assert_eq!((all["texts"].as_u64(), all["vectors"]["same"].as_u64()), (Some(6), Some(6)));
+    assert_eq!(all["ndcg_10"], Value::Null);
+    let pieces = |v: &Value| v["pieces"][1].as_u64().unwrap();
+    assert_eq!(all["pieces"][0], 400);
+    let info: Value = serde_json::from_str(&ok(&["model", "info", &at("all"), "--json"])).unwrap();
+    assert_eq!(info["vocabulary"], all["pieces"][1]);
+    assert_eq!(info["parameters"], all["parameters"][1]);
+    for text in ["Where is the river?", "старая река", "the café", "παλιό ποτάμι"] {
+        assert_eq!(vector(&at("all"), text), vector(&bert, text), "{text}");
+    }
+    let english = trim(&["some.txt", "pairs.tsv", "some.jsonl"], "english", &["--langs", "en"]);
+    assert_eq!(english["texts"], 5, "a record in another language is left out");
+    assert!(pieces(&english) < pieces(&all));
+    assert_ne!(vector(&at("english"), "παλιό ποτάμι"), vector(&bert, "παλιό ποτάμι"));
+    assert_eq!(vector(&at("english"), "the café"), vector(&bert, "the café"));
+    // Two languages of a collection, measured in all: the two lose nothing.
+    let quick =
+        ["--tau", "2", "--epochs", "1", "--vocab-size", "3000", "--dim", "32", "--out", &at("static")];
+    ok(&[&["train", &mini][..], &quick].concat());
+    let eval = ["--corpus", &mini, "--langs", "en,sw", "--eval", &mini, "--out", &at("two"), "--json"];
+    let two: Value = serde_json::from_str(&ok(&[&["trim", &at("static")][..], &eval].concat())).unwrap();
+    let quality = two["ndcg_10"].as_array().unwrap();
+    let same = |q: &Value| q["before"] == q["after"];
+    let of = |lang: &str| quality.iter().find(|q| q["lang"] == lang).unwrap();
+    assert!(same(of("en")) && same(of("sw")) && !same(of("ru")), "{quality:?}");
+    assert_eq!(quality.len(), 11, "ten languages and the mean");
+    let few = trim(&["some.txt", "pairs.tsv"], "few", &["--min-count", "2"]);
+    assert!(few["tokens_cut"].as_f64().unwrap() > 0.0 && few["texts_changed"].as_f64().unwrap() > 0.0);
+    fails(
+        &["trim", &bert, "--corpus", &mini, "--langs", "xx", "--out", &at("no")],
+        2,
+        &["no collection has"],
+    );
+    fails(&["trim", &bert, "--corpus", &mini, "--vocab-size", "9", "--out", &at("no")], 2, &["too few"]);
+    fails(&["trim", &bert, "--corpus", &at("none.txt"), "--out", &at("no")], 1, &["none.txt"]);
+    assert!(!dir.path().join("no").exists());
+}
+
+#[test]
+fn a_head_is_trained_on_a_frozen_encoder() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (mini, bert) = (mini(), fixture("bert"));
+    let base = ["train", &mini, "--encoder", &bert, "--tau", "2", "--langs", "en", "--epochs", "1"];
+    let train = |extra: &[&str]| {
+        [&base[..], &["--freeze-encoder"], extra].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+    };
+    let run_it = |extra: &[&str]| {
+        let args = train(extra);
+        ok(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    run_it(&["--head", "mlp", "--head-dim", "20", "--eval-steps", "2", "--out", &at("mlp")]);
+    let info: Value = serde_json::from_str(&ok(&["model", "info", &at("mlp"), "--json"])).unwrap();
+    assert_eq!((info["dim"].as_u64(), info["dense"].as_array().unwrap().len()), (Some(20), 2));
+    assert_eq!(info["normalizes"], true);
+    let said: Value = serde_json::from_str(&run_it(&["--json", "--out", &at("linear")])).unwrap();
+    // What is saved ranks as what was trained did on its cached vectors.
+    let eval =
+        ok(&["eval", &at("linear"), &mini, "--langs", "en", "--split", "dev", "-m", "nDCG@10", "--json"]);
+    let eval: Value = serde_json::from_str(&eval).unwrap();
+    let value = eval["pools"][0]["by_lang"]["en"]["nDCG@10"].as_f64().unwrap();
+    assert!((said[0]["dev_ndcg_10"].as_f64().unwrap() - value).abs() < 1e-3, "{said} {value}");
+    // Under the head, the encoder is what it was.
+    let (before, after) =
+        (fs::read(fixture("bert") + "/model.safetensors"), fs::read(at("linear") + "/model.safetensors"));
+    let (before, after) = (before.unwrap(), after.unwrap());
+    let (before, after) =
+        (SafeTensors::deserialize(&before).unwrap(), SafeTensors::deserialize(&after).unwrap());
+    assert!(after.names().len() > 10);
+    for name in after.names() {
+        assert!(after.tensor(name).unwrap().data() == before.tensor(name).unwrap().data(), "{name}");
+    }
+    for (extra, word) in [
+        (&["--lora-r", "2"][..], "--lora-r"),
+        (&["--align", "jsd=1"], "--align"),
+        (&["--freeze", "1"], "--freeze"),
+        (&["--ema", "0.9"], "--ema"),
+        (&["--head-dim", "0"], "--head-dim"),
+    ] {
+        let args = train(&[extra, &["--out", &at("no")]].concat());
+        fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &[word]);
+    }
+    fails(&["train", &mini, "--tau", "2", "--head", "mlp", "--out", &at("no")], 2, &["--freeze-encoder"]);
+    let mlp = [
+        "train",
+        &mini,
+        "--tau",
+        "2",
+        "--langs",
+        "en",
+        "--vocab-size",
+        "1000",
+        "--dim",
+        "16",
+        "--freeze-encoder",
+    ];
+    fails(&[&mlp[..], &["--head", "mlp", "--out", &at("no")]].concat(), 2, &["for transformers"]);
+    assert!(!dir.path().join("no").exists());
 }

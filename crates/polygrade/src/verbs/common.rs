@@ -162,28 +162,28 @@ pub(crate) struct ModelOptions {
     pub(crate) truncate_dim: Option<usize>,
 }
 
-impl ModelOptions {
-    /// The model that a folder, a name on the hub or `pocket` names, as it is.
-    fn find(model: &str) -> Result<Encoder> {
-        // A folder of that name is what is meant where there is one.
-        if model == polygrade_pocket::NAME && !std::path::Path::new(model).is_dir() {
-            return Ok(polygrade_pocket::encoder()?.into());
+/// The folder of the model that a folder or a name on the hub names.
+pub(crate) fn folder(model: &str) -> Result<PathBuf> {
+    // Downloads take minutes: each file is named when it begins.
+    let mut last = String::new();
+    hub::Hub::from_env().resolve(model, &mut |file, _, size| {
+        if file != last {
+            let size = size.map_or(String::new(), |n| format!(", {} MiB", n >> 20));
+            eprintln!("fetching {file}{size}");
+            last = file.to_owned();
         }
-        // Downloads take minutes: each file is named when it begins.
-        let mut last = String::new();
-        let folder = hub::Hub::from_env().resolve(model, &mut |file, _, size| {
-            if file != last {
-                let size = size.map_or(String::new(), |n| format!(", {} MiB", n >> 20));
-                eprintln!("fetching {file}{size}");
-                last = file.to_owned();
-            }
-        })?;
-        Encoder::load(&folder)
-    }
+    })
+}
 
+impl ModelOptions {
     /// Loads the model that a folder, a name on the hub or `pocket` names, with these options.
     pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
-        let mut encoder = Self::find(model)?;
+        // A folder of that name is what is meant where there is one.
+        let shipped = model == polygrade_pocket::NAME && !std::path::Path::new(model).is_dir();
+        let mut encoder = match shipped {
+            true => polygrade_pocket::encoder()?.into(),
+            false => Encoder::load(&folder(model)?)?,
+        };
         let mut prompts = encoder.prompts().clone();
         if let Some(text) = &self.query_prompt {
             prompts.query.clone_from(text);

@@ -21,3 +21,4 @@ pub(crate) mod tokenizer;
 pub(crate) mod train;
 mod training;
 pub(crate) mod trec_eval;
+pub(crate) mod trim;

@@ -76,6 +76,11 @@ impl Best {
         Ok(self.selection.patience > 0 && since >= self.selection.patience)
     }
 
+    /// The best value on dev, where one was kept.
+    pub(crate) fn value(&self) -> Option<f64> {
+        self.found.map(|(value, _)| value)
+    }
+
     /// The best model and its step, where one was kept.
     pub(crate) fn take(&self) -> Result<Option<(Encoder, u64)>> {
         self.found.map(|(_, step)| Ok((Encoder::load(&self.dir)?, step))).transpose()

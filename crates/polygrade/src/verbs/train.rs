@@ -2,10 +2,11 @@
 
 use super::common::{Base, LabelArgs, NewEncoder, langs, note_unmatched, scenario};
 use super::select::{ADAPTER, Best, Selection};
-use super::training::Training;
+use super::training::{HeadArgs, Training};
 use crate::ui::Ui;
 use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{Collection, Error, Lang, Result, Split};
+use polygrade_encoder::FrozenEncoder;
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_eval::{Measure, Pool};
 use polygrade_train::evaluate::{evaluate, queries_in};
@@ -24,7 +25,8 @@ use std::time::Instant;
     polygrade train collections/mini --tau 2 --out model\n  \
     polygrade train collections/mini --loss bixse --out graded\n  \
     polygrade train collections/mini --labels runs/mini/calibrated.toml --scenario monolingual --langs sw --out sw\n  \
-    polygrade train collections/mini --tau 2 --align jsd=1 --out aligned")]
+    polygrade train collections/mini --tau 2 --align jsd=1 --out aligned\n  \
+    polygrade train collections/mini --tau 2 --encoder intfloat/multilingual-e5-small --freeze-encoder --out adapted")]
 pub(crate) struct Args {
     /// The collection
     collection: PathBuf,
@@ -47,6 +49,8 @@ pub(crate) struct Args {
     new: NewEncoder,
     #[command(flatten)]
     training: Training,
+    #[command(flatten)]
+    head: HeadArgs,
     #[command(flatten)]
     selection: Selection,
     /// Write a checkpoint every so many steps
@@ -95,7 +99,12 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         check_free(&args.out)?;
     }
     let base = args.new.base(&args.encoder, &collection)?;
-    let mut settings = args.training.settings(&base.encoder(args.training.seed))?;
+    let encoder = base.encoder(args.training.seed);
+    let mut settings = match args.head.is_wanted() {
+        true => args.training.settings_over(&encoder, Settings::for_head(&encoder))?,
+        false => args.training.settings(&encoder)?,
+    };
+    drop(encoder);
     settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
     let policies = match policies {
         Some(policies) => policies,
@@ -111,6 +120,13 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     let encoder = base.encoder(settings.seed);
     let texts = TokenizedCollection::new(&collection, &*encoder)?;
     let align = &args.training.align;
+    let frozen = match args.head.is_wanted() {
+        true => {
+            ui.note("computing the vectors of the collection's texts");
+            Some(args.head.freeze(encoder.clone(), (&collection, &texts), &langs, &settings)?)
+        }
+        false => None,
+    };
     let parallel = align.parallel(&collection, &langs, (scenario, &policies), &*encoder, ui)?;
     drop(encoder);
     let teacher = args.training.loss.teacher(&collection)?;
@@ -119,6 +135,7 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         collection: &collection,
         base,
         texts,
+        frozen,
         parallel,
         scenario,
         policies,
@@ -157,6 +174,10 @@ fn auto(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<LabelPolicies> {
+    if args.head.is_wanted() {
+        let what = "--labels auto races encoders, not heads; calibrate first, then give its calibrated.toml";
+        return Err(Error::Usage(what.into()));
+    }
     if settings.align.is_some() || settings.loss.name != Loss::InfoNce {
         let what = "--labels auto races thresholds under InfoNCE alone; calibrate first, then give its calibrated.toml";
         return Err(Error::Usage(what.into()));
@@ -184,6 +205,8 @@ struct Job<'a> {
     collection: &'a Collection,
     base: Base,
     texts: TokenizedCollection,
+    /// The encoder under a head, and the texts as it knows them.
+    frozen: Option<(FrozenEncoder, TokenizedCollection)>,
     parallel: Option<Parallel>,
     scenario: Scenario,
     policies: LabelPolicies,
@@ -195,7 +218,9 @@ impl Job<'_> {
     /// Trains one model. As one of `several`, a language without a training query is passed over, and so is a
     /// model that this very run has made before.
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
-        let Job { args, collection, base, texts, parallel, scenario, policies, settings, teacher } = self;
+        let Job { args, collection, base, texts, frozen, parallel, scenario, policies, settings, teacher } =
+            self;
+        let texts = frozen.as_ref().map_or(texts, |(_, texts)| texts);
         let scenario = *scenario;
         let asked = settings.loss.name == Loss::InfoNce;
         let settings = &match policies.loss_of(scenario, Some(langs).and_then(only)).filter(|_| asked) {
@@ -231,14 +256,19 @@ impl Job<'_> {
                 a.pairs, a.refused, a.judged, a.unused
             ));
         }
-        let mut trainer = Trainer::with_parallel(
-            base.encoder(settings.seed),
-            &examples,
-            texts,
-            settings.clone(),
-            parallel.as_ref(),
-            true,
-        )?;
+        let mut trainer = match frozen {
+            Some((frozen, _)) => {
+                Trainer::with_head(frozen.clone(), &examples, texts, settings.clone(), true)?
+            }
+            None => Trainer::with_parallel(
+                base.encoder(settings.seed),
+                &examples,
+                texts,
+                settings.clone(),
+                parallel.as_ref(),
+                true,
+            )?,
+        };
         let identity = format!("{}, {:?}", trainer.identity(), args.selection);
         if several && std::fs::read_to_string(out.join(RUN_FILE)).is_ok_and(|t| t == identity) {
             ui.note(&format!("{} is there already", out.display()));
@@ -265,8 +295,11 @@ impl Job<'_> {
             let speed = pairs as f64 / started.elapsed().as_secs_f64();
             bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
             if best.is_due(report.step, trainer.total()) {
-                let encoder = trainer.snapshot();
-                let Some(value) = dev(collection, texts, &*encoder, scenario, langs) else {
+                let value = match frozen {
+                    Some(_) => dev(collection, texts, trainer.encoder(), scenario, langs),
+                    None => dev(collection, texts, &*trainer.snapshot(), scenario, langs),
+                };
+                let Some(value) = value else {
                     let what =
                         "--eval-steps needs judged queries in dev, and there are none in these languages";
                     return Err(Error::Usage(what.into()));
@@ -290,7 +323,11 @@ impl Job<'_> {
         let started_from = match args.encoder.as_str() {
             "static" => format!("a new static encoder, {}", args.new.describe()),
             dir => dir.to_owned(),
-        };
+        } + &frozen.as_ref().map_or(String::new(), |_| args.head.describe());
+        // A saved model does not know texts by their numbers.
+        let measured = frozen
+            .as_ref()
+            .map(|_| best.value().or_else(|| dev(collection, texts, trainer.encoder(), scenario, langs)));
         let steps = trainer.done();
         let new = AtomicDir::create(out)?;
         let (encoder, kept_step) = match best.take()? {
@@ -308,7 +345,7 @@ impl Job<'_> {
                 "training ended in values that are no numbers: lower the learning rates".into(),
             ));
         }
-        let dev_ndcg_10 = dev(collection, texts, &*encoder, scenario, langs);
+        let dev_ndcg_10 = measured.unwrap_or_else(|| dev(collection, texts, &*encoder, scenario, langs));
         let card = card(
             collection,
             scenario,

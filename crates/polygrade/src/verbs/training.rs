@@ -2,11 +2,13 @@
 
 mod align;
 mod batches;
+mod head;
 mod loss;
 mod negatives;
 
 pub(crate) use align::Align;
 use batches::Batches;
+pub(crate) use head::HeadArgs;
 use loss::LossArgs;
 pub(crate) use negatives::reference;
 use polygrade_data::{Error, Result};
@@ -18,7 +20,7 @@ use polygrade_train::{Composition, Settings};
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct Training {
-    /// Passes over the queries [default: 15 for a static encoder, 3 for a transformer]
+    /// Passes over the queries [default: 15 for a static encoder or a head, 3 for a transformer]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Queries in a batch
@@ -30,7 +32,7 @@ pub(crate) struct Training {
     /// Judged negatives of each query in a batch, at most
     #[arg(long, default_value_t = Settings::default().per_query.negatives, value_name = "N")]
     negatives: usize,
-    /// Highest learning rate [default: 0.001, transformer 2e-5]
+    /// Highest learning rate [default: 0.001, transformer 2e-5, head 1e-4]
     #[arg(long)]
     learning_rate: Option<f32>,
     /// Highest learning rate of the tokens' weights of a static encoder
@@ -111,8 +113,13 @@ impl Training {
     }
 
     pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
+        self.settings_over(encoder, Settings::for_encoder(encoder))
+    }
+
+    /// The settings with other defaults than those of the encoder.
+    pub(crate) fn settings_over(&self, encoder: &Encoder, default: Settings) -> Result<Settings> {
         let fault = |what: &str| Err(Error::Usage(what.into()));
-        let default = Settings::for_encoder(encoder).with_loss(self.loss.loss);
+        let default = default.with_loss(self.loss.loss);
         let mut s = Settings {
             epochs: self.epochs.unwrap_or(default.epochs),
             batch: self.batch_size,
