@@ -7,7 +7,7 @@
 //! | `embedding.weight` | I8, vocabulary × width | weights folded in; each row is its bytes times its scale |
 //! | `embedding.scale` | F32, vocabulary | a row's largest magnitude / 127 |
 //! | `linear.weight` | F16, width × output width | where there is a projection |
-//! | `tokenizer.merges` | U16, merges × 2 | the tokens that each merge of the byte-pair encoding joins, in order |
+//! | `tokenizer.merges` | U32, merges × 2 | the tokens that each merge of the byte-pair encoding joins, in order |
 //!
 //! and, as metadata, `alphabet`: the characters that the merges begin with. The order of merges gives the tokens their
 //! ids, so that neither texts nor ids of tokens are stored. Rounding moves a vector by some 0.005 of its length.
@@ -28,7 +28,7 @@ impl StaticEncoder {
     /// The bytes of the file.
     ///
     /// # Errors
-    /// The tokeniser is not one of [`TextTokenizer::train`]'s, or has more than 65,536 tokens.
+    /// The tokeniser is not one of [`TextTokenizer::train`]'s.
     pub fn to_compact(&self) -> Result<Vec<u8>> {
         let (alphabet, merges) = self.tokenizer.merges()?;
         let (rows, cols) = (self.table.rows(), self.table.cols);
@@ -45,11 +45,11 @@ impl StaticEncoder {
         let linear = self.projection.iter().flat_map(|p| &p.data);
         let linear: Vec<u8> = linear.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
         let fault = |e: safetensors::SafeTensorError| Error::Internal(e.to_string());
-        let pairs = merges.len() / 4;
+        let pairs = merges.len() / 8;
         let mut tensors = vec![
             ("embedding.weight", TensorView::new(Dtype::I8, vec![rows, cols], &bytes).map_err(fault)?),
             ("embedding.scale", TensorView::new(Dtype::F32, vec![rows], &scales).map_err(fault)?),
-            ("tokenizer.merges", TensorView::new(Dtype::U16, vec![pairs, 2], &merges).map_err(fault)?),
+            ("tokenizer.merges", TensorView::new(Dtype::U32, vec![pairs, 2], &merges).map_err(fault)?),
         ];
         if let Some(shape) = shape {
             tensors.push(("linear.weight", TensorView::new(Dtype::F16, shape, &linear).map_err(fault)?));
@@ -77,9 +77,9 @@ impl StaticEncoder {
         let (shape, weights) = tensor("embedding.weight", Dtype::I8, 2)?;
         let (rows, cols) = (shape[0], shape[1]);
         let (scale_shape, scales) = tensor("embedding.scale", Dtype::F32, 1)?;
-        let (_, merges) = tensor("tokenizer.merges", Dtype::U16, 2)?;
-        let numbers = |b: &[u8; 4]| [u16::from_le_bytes([b[0], b[1]]), u16::from_le_bytes([b[2], b[3]])];
-        let merges: Vec<[u16; 2]> = merges.as_chunks::<4>().0.iter().map(numbers).collect();
+        let (_, merges) = tensor("tokenizer.merges", Dtype::U32, 2)?;
+        let ids: Vec<u32> = merges.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        let merges = ids.as_chunks::<2>().0;
         if scale_shape != [rows] || cols == 0 {
             return Err(fault("the scales do not fit the embeddings".into()));
         }
@@ -89,13 +89,15 @@ impl StaticEncoder {
                 let scales = scales.as_chunks::<4>().0.par_iter();
                 let rows = weights.par_chunks(cols).zip(scales);
                 let mut table = Matrix::zeros(scale_shape[0], cols);
-                table.data.par_chunks_mut(cols).with_min_len(256).zip(rows).for_each(|(out, (row, scale))| {
-                    let scale = f32::from_le_bytes(*scale);
-                    out.iter_mut().zip(row).for_each(|(o, b)| *o = f32::from(*b as i8) * scale);
-                });
+                table.data.par_chunks_mut(cols).with_min_len(256).zip(rows).for_each(
+                    |(out, (row, scale))| {
+                        let scale = f32::from_le_bytes(*scale);
+                        out.iter_mut().zip(row).for_each(|(o, b)| *o = f32::from(*b as i8) * scale);
+                    },
+                );
                 table
             },
-            || TextTokenizer::from_merges(alphabet, &merges),
+            || TextTokenizer::from_merges(alphabet, merges),
         );
         let tokenizer = tokenizer?;
         if tokenizer.vocab_size() != rows {
@@ -129,7 +131,13 @@ mod tests {
     use crate::TextKind;
 
     fn encoder() -> (StaticEncoder, Vec<&'static str>) {
-        let texts = vec!["how high is a desk", "a desk is high", "wie hoch ist ein Tisch", "桌子应该多高", "a bc abc ab c"];
+        let texts = vec![
+            "how high is a desk",
+            "a desk is high",
+            "wie hoch ist ein Tisch",
+            "桌子应该多高",
+            "a bc abc ab c",
+        ];
         let mut encoder = StaticEncoder::random(TextTokenizer::train(90, &texts).unwrap(), 24, Some(16), 5);
         let lengths = (0..encoder.log_weights.len()).map(|i| (i % 7) as f32 * 0.3 - 1.0);
         encoder.log_weights = lengths.collect();
@@ -142,7 +150,8 @@ mod tests {
         let bytes = encoder.to_compact().unwrap();
         let back = StaticEncoder::from_compact(&bytes).unwrap();
         assert_eq!(back.tokenizer.to_json().unwrap(), encoder.tokenizer.to_json().unwrap());
-        let (a, b) = (encoder.encode(&texts, TextKind::Query).unwrap(), back.encode(&texts, TextKind::Query).unwrap());
+        let (a, b) =
+            (encoder.encode(&texts, TextKind::Query).unwrap(), back.encode(&texts, TextKind::Query).unwrap());
         for i in 0..texts.len() {
             let cos: f32 = a.row(i).iter().zip(b.row(i)).map(|(x, y)| x * y).sum();
             assert!(cos > 0.9995, "{} {cos}", texts[i]);

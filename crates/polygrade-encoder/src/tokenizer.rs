@@ -129,19 +129,32 @@ impl TextTokenizer {
         Ok(built.map_err(|e| Error::Internal(format!("making the tokeniser: {e}")))?.into())
     }
 
+    /// For each token the two that a byte-pair encoding joins to make it; `None` for what is not made so, and for all tokens
+    /// of other tokenisers.
+    pub fn parts(&self) -> Vec<Option<[u32; 2]>> {
+        let mut out = vec![None; self.vocab_size()];
+        if let Ok((_, merges)) = self.merges() {
+            for pair in merges {
+                let whole = pair.map(|t| self.inner.id_to_token(t).unwrap_or_default()).concat();
+                if let Some(id) = self.inner.token_to_id(&whole) {
+                    out[id as usize].get_or_insert(pair);
+                }
+            }
+        }
+        out
+    }
+
     /// What [`TextTokenizer::train`] made the tokeniser of: its characters, and the pairs of tokens that it merges, in
-    /// order. Another tokeniser is refused, and so is one whose ids do not fit in 16 bits.
-    pub(crate) fn merges(&self) -> Result<(String, Vec<[u16; 2]>)> {
-        let refused = || {
-            let what = "only tokenisers of up to 65,536 tokens that polygrade trained are written in the compact form";
-            Error::Usage(what.into())
-        };
+    /// order. Another tokeniser is refused.
+    pub(crate) fn merges(&self) -> Result<(String, Vec<[u32; 2]>)> {
+        let refused =
+            || Error::Usage("only tokenisers that polygrade trained are written in the compact form".into());
         let ModelWrapper::BPE(model) = self.inner.get_model() else { return Err(refused()) };
         let json = serde_json::to_value(model).map_err(|e| Error::Internal(e.to_string()))?;
-        let id = |token: &serde_json::Value| u16::try_from(model.token_to_id(token.as_str()?)?).ok();
+        let id = |token: &serde_json::Value| model.token_to_id(token.as_str()?);
         let pairs = json.get("merges").and_then(|m| m.as_array()).ok_or_else(refused)?;
         let pair = |p: &serde_json::Value| Some([id(p.get(0)?)?, id(p.get(1)?)?]);
-        let merges: Vec<[u16; 2]> = pairs.iter().map(pair).collect::<Option<_>>().ok_or_else(refused)?;
+        let merges: Vec<[u32; 2]> = pairs.iter().map(pair).collect::<Option<_>>().ok_or_else(refused)?;
         let alphabet = (1..).map_while(|id| model.id_to_token(id)).take_while(|t| t.chars().count() == 1);
         let alphabet: String = alphabet.collect();
         let same = TextTokenizer::from_merges(&alphabet, &merges)?;
@@ -149,7 +162,7 @@ impl TextTokenizer {
     }
 
     /// The tokeniser of such characters and merges: the unknown token, the characters, then what each merge first makes.
-    pub(crate) fn from_merges(alphabet: &str, merges: &[[u16; 2]]) -> Result<Self> {
+    pub(crate) fn from_merges(alphabet: &str, merges: &[[u32; 2]]) -> Result<Self> {
         let mut tokens: Vec<String> = vec![UNKNOWN.into()];
         tokens.extend(alphabet.chars().map(String::from));
         let room = tokens.len() + merges.len();
@@ -157,7 +170,7 @@ impl TextTokenizer {
         vocab.extend(tokens.iter().cloned().zip(0u32..));
         let mut pairs = Vec::with_capacity(merges.len());
         for [a, b] in merges {
-            let (Some(a), Some(b)) = (tokens.get(usize::from(*a)), tokens.get(usize::from(*b))) else {
+            let (Some(a), Some(b)) = (tokens.get(*a as usize), tokens.get(*b as usize)) else {
                 return Err(Error::Usage("a merge joins tokens that are not there yet".into()));
             };
             let (a, b) = (a.clone(), b.clone());

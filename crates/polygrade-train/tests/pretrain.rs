@@ -36,7 +36,10 @@ fn texts() -> Vec<Aligned> {
                     (lang("de"), format!("{} {} {}", a.1, b.1, c.1)),
                 ]);
             }
-            out.push(vec![(lang("de"), format!("{} {}", a.1, b.1)), (lang("sw"), format!("{} {}", a.2, b.2))]);
+            out.push(vec![
+                (lang("de"), format!("{} {}", a.1, b.1)),
+                (lang("sw"), format!("{} {}", a.2, b.2)),
+            ]);
         }
     }
     let long = words.iter().map(|w| w.2).collect::<Vec<_>>().join(" ");

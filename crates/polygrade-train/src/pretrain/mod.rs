@@ -45,6 +45,12 @@ pub struct Settings {
     pub temperature: f32,
     /// T of the languages' shares.
     pub lang_sampling: f32,
+    /// Probability with which a token of a byte-pair encoding is taken apart into the two that it was merged from, and these
+    /// again, anew each time; for static encoders. Rare words are met in their parts, as in BPE-dropout (Provilkov et al.
+    /// 2020, arXiv 1910.13267), without tokenising again.
+    pub split: f32,
+    /// Share of its tokens that each text of a batch goes without, drawn anew each time; for static encoders.
+    pub token_dropout: f32,
     /// Highest learning rate.
     pub rate: f32,
     /// Highest learning rate of a static encoder's log-weights.
@@ -68,6 +74,8 @@ impl Default for Settings {
             distil: 5.0,
             temperature: 0.05,
             lang_sampling: 2.0,
+            split: 0.1,
+            token_dropout: 0.0,
             rate: 0.005,
             weight_rate: 0.02,
             warmup: 0.05,
@@ -102,6 +110,9 @@ pub struct Pretrainer<'a> {
     step: u64,
     pairs: Vec<[u32; 2]>,
     bags: Bags,
+    kept: Vec<u32>,
+    /// The two tokens that each was merged from.
+    parts: Vec<Option<[u32; 2]>>,
     targets: Matrix,
     identity: String,
 }
@@ -128,13 +139,17 @@ impl<'a> Pretrainer<'a> {
             && settings.temperature > 0.0
             && settings.lang_sampling >= 1.0
             && settings.batch >= 2
+            && [settings.token_dropout, settings.split].iter().all(|p| (0.0..1.0).contains(p))
             && settings.epochs > 0.0;
         if !sound {
             return fault(
                 "weights must be 0 or more and one above, the temperature above 0, the sampling temperature 1 or more, \
-                 a batch 2 pairs or more"
+                 a batch 2 pairs or more, split and token dropout below 1"
                     .into(),
             );
+        }
+        if settings.token_dropout + settings.split > 0.0 && matches!(student, Encoder::Transformer(_)) {
+            return fault("--split and --token-dropout are for static encoders; a transformer has its own".into());
         }
         if settings.distil > 0.0 {
             match &teacher {
@@ -150,6 +165,7 @@ impl<'a> Pretrainer<'a> {
             }
         }
         student.normalize();
+        let parts = if settings.split > 0.0 { student.tokenizer().parts() } else { Vec::new() };
         let total = ((settings.epochs * pairs as f64) / settings.batch as f64).ceil().max(1.0) as u64;
         let schedule = Schedule {
             peak: 1.0,
@@ -179,6 +195,8 @@ impl<'a> Pretrainer<'a> {
             step: 0,
             pairs: Vec::new(),
             bags: Bags::new(),
+            kept: Vec::new(),
+            parts,
             targets: Matrix::default(),
             identity,
         })
@@ -278,8 +296,11 @@ impl<'a> Pretrainer<'a> {
             for (i, pair) in self.pairs.iter().enumerate() {
                 let tokens = self.corpus.tokens.get(pair[side] as usize);
                 let cropped = pair[0] == pair[1];
-                let span = if cropped { crop(tokens, &rng.fork((2 * i + side) as u64)) } else { tokens };
-                self.bags.push(span);
+                let rng = rng.fork((2 * i + side) as u64);
+                let span = if cropped { crop(tokens, &rng) } else { tokens };
+                let rates = (self.settings.split, self.settings.token_dropout);
+                altered(span, (&self.parts, rates), &rng.fork(1), &mut self.kept);
+                self.bags.push(&self.kept);
             }
         }
     }
@@ -343,6 +364,39 @@ impl<'a> Pretrainer<'a> {
             }
         })?;
         Ok(())
+    }
+}
+
+/// The tokens, some of them in parts, without a share of them; at least one.
+fn altered(
+    tokens: &[u32],
+    (parts, (split, dropout)): (&[Option<[u32; 2]>], (f32, f32)),
+    rng: &CounterRng,
+    kept: &mut Vec<u32>,
+) {
+    kept.clear();
+    if split == 0.0 && dropout == 0.0 {
+        kept.extend_from_slice(tokens);
+        return;
+    }
+    let mut drawn = 0;
+    let mut happens = |share: f32| {
+        drawn += 1;
+        share > 0.0 && rng.uniform(drawn) < f64::from(share)
+    };
+    let mut waiting = Vec::new();
+    for &token in tokens {
+        waiting.push(token);
+        while let Some(token) = waiting.pop() {
+            match parts.get(token as usize).copied().flatten().filter(|_| happens(split)) {
+                Some([a, b]) => waiting.extend([b, a]),
+                None if happens(dropout) => {}
+                None => kept.push(token),
+            }
+        }
+    }
+    if kept.is_empty() {
+        kept.extend(tokens.first());
     }
 }
 

@@ -1,8 +1,8 @@
 //! What several verbs take or do.
 
 use crate::ui::Ui;
-use polygrade_data::{Collection, Error, Lang, Result, Split};
-use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, Prompts, TokenWeights, hub};
+use polygrade_data::{At, Collection, Error, Lang, Result, Split};
+use polygrade_encoder::{Encoder, Init, NewStatic, NewStaticBase, Prompts, StaticEncoder, TokenWeights, hub};
 use polygrade_nn::device::Precision;
 use polygrade_train::{LabelPolicies, Policy, Scenario};
 use std::collections::{BTreeSet, HashMap};
@@ -178,11 +178,20 @@ pub(crate) fn folder(model: &str) -> Result<PathBuf> {
 impl ModelOptions {
     /// Loads the model that a folder, a name on the hub or `pocket` names, with these options.
     pub(crate) fn load(&self, model: &str) -> Result<Encoder> {
+        let path = std::path::Path::new(model);
         // A folder of that name is what is meant where there is one.
-        let shipped = model == polygrade_pocket::NAME && !std::path::Path::new(model).is_dir();
-        let mut encoder = match shipped {
-            true => polygrade_pocket::encoder()?.into(),
-            false => Encoder::load(&folder(model)?)?,
+        let mut encoder = if model == polygrade_pocket::NAME && !path.is_dir() {
+            polygrade_pocket::encoder()?.into()
+        } else if path.is_file() {
+            let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+            StaticEncoder::from_compact(&bytes)
+                .map_err(|e| {
+                    let fix = "give the folder of a model, or a file of polygrade model compact";
+                    Error::input(At::file(path), e.to_string(), fix)
+                })?
+                .into()
+        } else {
+            Encoder::load(&folder(model)?)?
         };
         let mut prompts = encoder.prompts().clone();
         if let Some(text) = &self.query_prompt {

@@ -13,7 +13,9 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  \
     polygrade model info model\n  \
     polygrade model diff before after\n  \
-    polygrade model average seed1 seed2 seed3 --out soup")]
+    polygrade model average seed1 seed2 seed3 --out soup\n  \
+    polygrade model save pocket --out pocket-folder\n  \
+    polygrade model compact static-model --out small.safetensors")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -45,6 +47,22 @@ enum What {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Save a model as a folder for sentence-transformers: `pocket`, or a compact file
+    Save {
+        /// The model
+        model: String,
+        /// Folder of the new model
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write a static model to one small file: 8-bit embeddings, and the tokeniser as its merges
+    Compact {
+        /// The model, with a tokeniser that polygrade trained
+        model: String,
+        /// The file; verbs take it as a model
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
@@ -52,6 +70,8 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         What::Info { model } => info(&model, ui),
         What::Diff { a, b, top } => diff(&a, &b, top, ui),
         What::Average { models, out } => average(&models, &out, ui),
+        What::Save { model, out } => save(&model, &out, ui),
+        What::Compact { model, out } => compact(&model, &out, ui),
     }
 }
 
@@ -263,4 +283,31 @@ fn average(models: &[String], out: &std::path::Path, ui: &Ui) -> Result<()> {
     mean.save(out, &card, Dtype::F32)?;
     let value = serde_json::json!({ "out": out.display().to_string(), "models": models });
     ui.result(&value, |_| format!("{}: the mean of {} models", out.display(), models.len()))
+}
+
+fn save(model: &str, out: &std::path::Path, ui: &Ui) -> Result<()> {
+    let encoder = ModelOptions::default().load(model)?;
+    let card = match model == polygrade_pocket::NAME {
+        true => polygrade_pocket::CARD.to_owned(),
+        false => format!("Saved by polygrade {} from {model}.\n", env!("CARGO_PKG_VERSION")),
+    };
+    encoder.save(out, &card, Dtype::F32)?;
+    let value = serde_json::json!({ "out": out.display().to_string(), "model": model });
+    ui.result(&value, |_| format!("{}: {model}", out.display()))
+}
+
+fn compact(model: &str, out: &std::path::Path, ui: &Ui) -> Result<()> {
+    let Encoder::Static(encoder) = ModelOptions::default().load(model)? else {
+        return Err(Error::Usage(format!(
+            "{model} is a transformer; only static models have a compact form"
+        )));
+    };
+    if encoder.prompts != polygrade_encoder::Prompts::default() || !encoder.normalize {
+        let what = "the compact form has no prompts, and vectors of length 1: this model differs";
+        return Err(Error::Usage(what.into()));
+    }
+    let bytes = encoder.to_compact()?;
+    polygrade_data::io::write(out, &bytes)?;
+    let value = serde_json::json!({ "out": out.display().to_string(), "model": model, "bytes": bytes.len() });
+    ui.result(&value, |_| format!("{}: {:.1} MiB", out.display(), bytes.len() as f64 / f64::from(1 << 20)))
 }

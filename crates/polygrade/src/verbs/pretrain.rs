@@ -7,6 +7,7 @@ use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{Error, Lang, Result};
 use polygrade_encoder::checkpoint::Dtype;
 use polygrade_encoder::{Encoder, StaticEncoder, TextTokenizer, TokenWeights};
+use polygrade_nn::optim::AdamW;
 use polygrade_train::pretrain::{Corpus, CorpusBuilder, Pretrainer, Settings, TeacherStore};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,15 @@ struct Training {
     /// Languages are drawn by p ∝ n^(1/T)
     #[arg(long, default_value_t = Settings::default().lang_sampling, value_name = "T")]
     lang_sampling: f32,
+    /// Probability with which a token is taken apart into the two that it was merged from; 0.1 for a static encoder
+    #[arg(long, value_name = "P")]
+    split: Option<f32>,
+    /// Share of its tokens that each text of a batch goes without
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    token_dropout: f32,
+    /// AdamW's weight decay
+    #[arg(long, default_value_t = Settings::default().adam.weight_decay)]
+    weight_decay: f32,
     /// Highest learning rate
     #[arg(long, default_value_t = Settings::default().rate)]
     learning_rate: f32,
@@ -139,7 +149,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     if let (Encoder::Static(e), None) = (&mut student, &args.encoder) {
         e.weigh_tokens(TokenWeights::Sif, corpus.bags());
     }
-    let settings = args.training.settings();
+    let settings = args.training.settings(&student);
     let mut trainer = Pretrainer::new(student, &corpus, store.as_mut(), settings.clone(), true)?;
     let checkpoint = work.join("checkpoint.safetensors");
     let mut curve = Vec::new();
@@ -256,8 +266,15 @@ fn train(
 }
 
 impl Training {
-    fn settings(&self) -> Settings {
+    fn settings(&self, student: &Encoder) -> Settings {
+        let usual = match student {
+            Encoder::Static(_) => Settings::default().split,
+            Encoder::Transformer(_) => 0.0,
+        };
         Settings {
+            split: self.split.unwrap_or(usual),
+            token_dropout: self.token_dropout,
+            adam: AdamW { weight_decay: self.weight_decay, ..Settings::default().adam },
             epochs: self.epochs,
             batch: self.batch,
             ranking: self.ranking,
