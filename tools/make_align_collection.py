@@ -6,6 +6,8 @@
 DIR are the unpacked Tatoeba challenge pairs (pairs/eng-spa/tatoeba-test-*.eng ...) and TICO-19 (en-ar/tico19-test.en ...).
 A passage is a sentence; its translations are in its group. Neither source has queries, so each passage gets one made of
 it: a random half of its words, in order (of its characters in Chinese), for translations each in its own words.
+With --english, queries in all languages ask for the English sentence alone, and nothing joins translations: judgments that
+make an encoder lean to English.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--most", type=int, default=6000, help="sentences of Tatoeba a language")
     parser.add_argument("--dev", type=int, default=50, help="every so many groups one is dev")
+    parser.add_argument("--english", action="store_true", help="queries of all languages ask for English passages")
     args = parser.parse_args()
 
     groups: dict[str, dict[str, str]] = {}
@@ -74,10 +77,12 @@ def main() -> None:
     for number, texts in enumerate(groups.values()):
         split = "dev" if number % args.dev == 0 else "train"
         for lang, text in texts.items():
-            write("corpus.jsonl", {"_id": f"{lang}-{number}", "text": text, "lang": lang, "group": f"g{number}"})
+            group = lambda kind: {} if args.english else {"group": f"{kind}{number}"}
+            write("corpus.jsonl", {"_id": f"{lang}-{number}", "text": text, "lang": lang, **group("g")})
             asked = query(text, lang, rng)
-            write("queries.jsonl", {"_id": f"{lang}-q{number}", "text": asked, "lang": lang, "group": f"q{number}"})
-        qrels[split].write(f"en-q{number}\ten-{number}\t1\n")
+            write("queries.jsonl", {"_id": f"{lang}-q{number}", "text": asked, "lang": lang, **group("q")})
+            if lang == "en" or args.english:
+                qrels[split].write(f"{lang}-q{number}\ten-{number}\t1\n")
     for file in [*files.values(), *qrels.values()]:
         file.close()
     counts = {lang: sum(lang in texts for texts in groups.values()) for lang in ["en", *LANGS]}

@@ -12,8 +12,8 @@ langs=en,es,de,ru,zh,ar,hi,vi,sw,th
 texts="$data/tatoeba_mt $data/tico19 $data/python_docs"
 mkdir -p "$out"
 [ -d "$out/tokenizer" ] ||
-    $polygrade tokenizer $texts --langs $langs --vocab-size 70000 --lang-sampling 3 --out "$out/tokenizer"
+    $polygrade tokenizer $texts --langs $langs --vocab-size 70000 --out "$out/tokenizer"
 [ -d "$out/pocket" ] ||
     $polygrade pretrain $texts --langs $langs --tokenizer "$out/tokenizer" --teacher "$teacher" --teacher-precision int8 \
-        --epochs 8 --learning-rate 0.02 --distil 50 --temperature 0.1 --split 0.2 --work "$out/work" --out "$out/pocket"
+        --epochs 4 --learning-rate 0.03 --distil 40 --temperature 0.1 --split 0.1 --work "$out/work" --out "$out/pocket"
 $polygrade model compact "$out/pocket" --out "$out/pocket.safetensors"

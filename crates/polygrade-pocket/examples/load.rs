@@ -19,5 +19,9 @@ fn main() {
         .collect();
     let first = times.remove(0);
     times.sort_unstable_by(f64::total_cmp);
-    println!("{:.1} MiB: first {first:.1} ms, median {:.1} ms", bytes.len() as f64 / f64::from(1 << 20), times[10]);
+    println!(
+        "{:.1} MiB: first {first:.1} ms, median {:.1} ms",
+        bytes.len() as f64 / f64::from(1 << 20),
+        times[10]
+    );
 }

@@ -40,6 +40,5 @@ fn queries_find_their_english_translations() {
         // By chance it would be one in a hundred. There is next to no Thai in what it was trained on.
         let floor = if lang.as_str() == "th" { 0.05 } else { 0.4 };
         assert!(share > floor, "{lang}: {share:.2}");
-        println!("{lang}: {share:.2} of {}", queries.rows());
     }
 }

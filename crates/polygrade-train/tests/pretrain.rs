@@ -6,7 +6,6 @@ use polygrade_data::Lang;
 use polygrade_data::bitext::Aligned;
 use polygrade_encoder::{Encoder, StaticEncoder, TextEncoder, TextKind, TextTokenizer};
 use polygrade_nn::Matrix;
-use polygrade_nn::kernels::l2_normalize;
 use polygrade_train::pretrain::{Corpus, CorpusBuilder, Pretrainer, Settings, TeacherStore};
 use std::path::Path;
 
@@ -161,8 +160,8 @@ fn pairs_and_texts_are_counted_once() {
     let of = |tag: &str| pairs.iter().find(|(l, _)| l == tag).unwrap().1;
     assert_eq!(of("en"), 0);
     assert_eq!(of("sw"), 82);
-    let english = 9 * 7 * 9 - 9 * 0;
-    assert!(of("de") > 81 + english * 9 / 10 && of("de") <= 81 + 9 * 72, "{pairs:?}");
+    let distinct = 9 * 9 * 9;
+    assert!(of("de") > 81 + distinct / 2 && of("de") < 81 + distinct, "{pairs:?}");
 }
 
 #[test]
@@ -206,5 +205,4 @@ fn a_cut_file_of_vectors_goes_on() {
     let after = std::fs::read(&file).unwrap();
     assert_eq!(after.len(), bytes.len());
     assert_eq!(after, bytes, "what is computed again is the same");
-    let _ = l2_normalize;
 }

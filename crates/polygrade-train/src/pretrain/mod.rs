@@ -30,7 +30,7 @@ use polygrade_nn::rng::CounterRng;
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Settings of pretraining.
+/// Settings of pretraining. The defaults are those that `pocket` was made with; see docs/results.md.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Passes over the pairs, on average over languages.
@@ -68,15 +68,15 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            epochs: 8.0,
+            epochs: 4.0,
             batch: 1024,
             ranking: 1.0,
-            distil: 5.0,
-            temperature: 0.05,
+            distil: 40.0,
+            temperature: 0.1,
             lang_sampling: 2.0,
             split: 0.1,
             token_dropout: 0.0,
-            rate: 0.005,
+            rate: 0.03,
             weight_rate: 0.02,
             warmup: 0.05,
             adam: AdamW { weight_decay: 0.0, ..AdamW::default() },
@@ -149,7 +149,9 @@ impl<'a> Pretrainer<'a> {
             );
         }
         if settings.token_dropout + settings.split > 0.0 && matches!(student, Encoder::Transformer(_)) {
-            return fault("--split and --token-dropout are for static encoders; a transformer has its own".into());
+            return fault(
+                "--split and --token-dropout are for static encoders; a transformer has its own".into(),
+            );
         }
         if settings.distil > 0.0 {
             match &teacher {
