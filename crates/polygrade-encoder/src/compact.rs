@@ -152,9 +152,9 @@ mod tests {
         assert_eq!(back.tokenizer.to_json().unwrap(), encoder.tokenizer.to_json().unwrap());
         let (a, b) =
             (encoder.encode(&texts, TextKind::Query).unwrap(), back.encode(&texts, TextKind::Query).unwrap());
-        for i in 0..texts.len() {
+        for (i, text) in texts.iter().enumerate() {
             let cos: f32 = a.row(i).iter().zip(b.row(i)).map(|(x, y)| x * y).sum();
-            assert!(cos > 0.9995, "{} {cos}", texts[i]);
+            assert!(cos > 0.9995, "{text} {cos}");
         }
         assert_eq!(back.to_compact().unwrap(), bytes, "rounding again changes nothing");
     }
