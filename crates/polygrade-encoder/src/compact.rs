@@ -99,9 +99,9 @@ impl StaticEncoder {
             },
             || TextTokenizer::from_merges(alphabet, merges),
         );
-        let tokenizer = tokenizer?;
-        if tokenizer.vocab_size() != rows {
-            return Err(fault(format!("{} tokens and {rows} embeddings", tokenizer.vocab_size())));
+        let (tokenizer, tokens) = tokenizer?;
+        if tokens != rows {
+            return Err(fault(format!("{tokens} tokens and {rows} embeddings")));
         }
         let projection = match file.tensor("linear.weight") {
             Err(_) => None,

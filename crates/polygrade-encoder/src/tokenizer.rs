@@ -157,12 +157,13 @@ impl TextTokenizer {
         let merges: Vec<[u32; 2]> = pairs.iter().map(pair).collect::<Option<_>>().ok_or_else(refused)?;
         let alphabet = (1..).map_while(|id| model.id_to_token(id)).take_while(|t| t.chars().count() == 1);
         let alphabet: String = alphabet.collect();
-        let same = TextTokenizer::from_merges(&alphabet, &merges)?;
+        let (same, _) = TextTokenizer::from_merges(&alphabet, &merges)?;
         if same.to_json()? == self.to_json()? { Ok((alphabet, merges)) } else { Err(refused()) }
     }
 
-    /// The tokeniser of such characters and merges: the unknown token, the characters, then what each merge first makes.
-    pub(crate) fn from_merges(alphabet: &str, merges: &[[u32; 2]]) -> Result<Self> {
+    /// The tokeniser of such characters and merges, and the number of its tokens: the unknown token, the characters, then
+    /// what each merge first makes.
+    pub(crate) fn from_merges(alphabet: &str, merges: &[[u32; 2]]) -> Result<(Self, usize)> {
         let mut tokens: Vec<String> = vec![UNKNOWN.into()];
         tokens.extend(alphabet.chars().map(String::from));
         let room = tokens.len() + merges.len();
@@ -174,10 +175,12 @@ impl TextTokenizer {
                 return Err(Error::Usage("a merge joins tokens that are not there yet".into()));
             };
             let (a, b) = (a.clone(), b.clone());
-            let whole = format!("{a}{b}");
-            if !vocab.contains_key(&whole) {
-                vocab.insert(whole.clone(), tokens.len() as u32);
-                tokens.push(whole);
+            let mut whole = String::with_capacity(a.len() + b.len());
+            whole.extend([a.as_str(), b.as_str()]);
+            let next = tokens.len() as u32;
+            if let std::collections::hash_map::Entry::Vacant(slot) = vocab.entry(whole) {
+                tokens.push(slot.key().clone());
+                slot.insert(next);
             }
             pairs.push((a, b));
         }
@@ -185,7 +188,7 @@ impl TextTokenizer {
         let fault = |e: tokenizers::Error| Error::Usage(format!("the merges make no tokeniser: {e}"));
         let mut inner = TextTokenizer::around(model.map_err(fault)?)?;
         inner.add_special_tokens([tokenizers::AddedToken::from(UNKNOWN, true)]).map_err(fault)?;
-        Ok(TextTokenizer::plain(inner).without_unknown())
+        Ok((TextTokenizer::plain(inner).without_unknown(), tokens.len()))
     }
 
     /// Number of tokens, added ones included.

@@ -181,7 +181,7 @@ fn faults_are_told() {
     trainer.next_step().unwrap();
     let path = dir.path().join("c");
     trainer.save_checkpoint(&path).unwrap();
-    let other = Settings { temperature: 0.1, ..settings() };
+    let other = Settings { temperature: 0.2, ..settings() };
     let mut trainer = Pretrainer::new(student(), &corpus, Some(&mut store), other, false).unwrap();
     assert!(trainer.resume(&path).unwrap_err().to_string().contains("another run"));
 }

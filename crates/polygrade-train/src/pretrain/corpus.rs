@@ -30,7 +30,8 @@ pub struct Corpus {
     pub(super) meaning: Vec<u32>,
     /// The row of the teacher's vector that a text is to have; [`NONE`] where there is none.
     pub(super) taught: Vec<u32>,
-    /// Pairs of texts by language; a text with itself is one to crop.
+    /// Pairs of texts by language; a text with itself is one to crop: one alone, or one that stands as it is in the other
+    /// language, which teaches nothing as a pair.
     pub(super) pairs: Vec<Vec<[u32; 2]>>,
     pub(super) held: Vec<Vec<[u32; 2]>>,
     langs: Vec<Lang>,

@@ -84,9 +84,9 @@ struct Training {
     /// AdamW's weight decay
     #[arg(long, default_value_t = Settings::default().adam.weight_decay)]
     weight_decay: f32,
-    /// Highest learning rate
-    #[arg(long, default_value_t = Settings::default().rate)]
-    learning_rate: f32,
+    /// Highest learning rate; 0.03 for a static encoder, 2e-5 for a transformer
+    #[arg(long, value_name = "R")]
+    learning_rate: Option<f32>,
     /// Highest learning rate of a static encoder's token weights
     #[arg(long, default_value_t = Settings::default().weight_rate)]
     weight_rate: f32,
@@ -267,12 +267,12 @@ fn train(
 
 impl Training {
     fn settings(&self, student: &Encoder) -> Settings {
-        let usual = match student {
-            Encoder::Static(_) => Settings::default().split,
-            Encoder::Transformer(_) => 0.0,
+        let (split, rate) = match student {
+            Encoder::Static(_) => (Settings::default().split, Settings::default().rate),
+            Encoder::Transformer(_) => (0.0, polygrade_train::Settings::for_transformers().rate),
         };
         Settings {
-            split: self.split.unwrap_or(usual),
+            split: self.split.unwrap_or(split),
             token_dropout: self.token_dropout,
             adam: AdamW { weight_decay: self.weight_decay, ..Settings::default().adam },
             epochs: self.epochs,
@@ -281,7 +281,7 @@ impl Training {
             distil: self.distil,
             temperature: self.temperature,
             lang_sampling: self.lang_sampling,
-            rate: self.learning_rate,
+            rate: self.learning_rate.unwrap_or(rate),
             weight_rate: self.weight_rate,
             seed: self.seed,
             ..Settings::default()

@@ -1,0 +1,200 @@
+//! Pretraining as users meet it: a tokeniser, an encoder from files of several kinds, a stop, a transformer, the shipped
+//! encoder, and what is said of bad input.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{command, fails, ok, str};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&ok(&[args, &["--json"]].concat())).unwrap()
+}
+
+/// Counting in English, German and Swahili, in three kinds of files.
+fn texts(dir: &Path) {
+    let words = [
+        "one eins moja",
+        "two zwei mbili",
+        "red rot nyekundu",
+        "tree baum mti",
+        "night nacht usiku",
+        "bread brot mkate",
+    ];
+    let words: Vec<Vec<&str>> = words.iter().map(|w| w.split(' ').collect()).collect();
+    let (mut en, mut de, mut lines) = (String::new(), String::new(), String::new());
+    for a in &words {
+        for b in &words {
+            for c in &words {
+                en += &format!("{} {} {}\n", a[0], b[0], c[0]);
+                de += &format!("{} {} {}\n", a[1], b[1], c[1]);
+            }
+            lines += &format!("{{\"en\": \"{} {}\", \"sw\": \"{} {}\"}}\n", a[0], b[0], a[2], b[2]);
+        }
+    }
+    fs::write(dir.join("numbers.en"), en).unwrap();
+    fs::write(dir.join("numbers.de"), de).unwrap();
+    fs::write(dir.join("numbers.jsonl"), lines).unwrap();
+    fs::write(dir.join("README.md"), "nothing\n").unwrap();
+}
+
+#[test]
+fn from_texts_to_an_encoder_that_translates() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(dir.path().join("texts")).unwrap();
+    texts(&dir.path().join("texts"));
+    let (texts, tokens) = (at("texts"), at("tokens"));
+    let made = json(&["tokenizer", &texts, "--langs", "en,de,sw", "--vocab-size", "120", "--out", &tokens]);
+    let langs = made["langs"].as_array().unwrap();
+    assert!(langs.iter().all(|l| l["covered"] == 1.0 && l["tokens"].as_u64() > Some(0)), "{made}");
+    // The small language counts more often than it occurs, the large one less.
+    assert!(langs[2]["counted"].as_f64() > Some(1.0) && langs[0]["counted"].as_f64() < Some(1.0), "{made}");
+
+    let first =
+        ["pretrain", &texts, "--langs", "en,de,sw", "--tokenizer", &tokens, "--dim", "16", "--distil", "0"];
+    let pretrain = |more: &[&str]| {
+        json(&[&first[..], &["--batch", "32", "--epochs", "20", "--seed", "3"], more].concat())
+    };
+    let (whole, again) = (at("whole"), at("again"));
+    let report = pretrain(&["--out", &whole]);
+    let curve = report["curve"].as_array().unwrap();
+    assert_eq!(curve.len(), 20);
+    // Texts that differ in the order of their words alone stay alike to it, which keeps the loss from falling to 0.
+    assert!(curve[19]["ranking"].as_f64() < curve[0]["ranking"].as_f64().map(|x| 0.7 * x), "{report}");
+    pretrain(&["--out", &again, "--threads", "1"]);
+    let model = |dir: &str| fs::read(Path::new(dir).join("model.safetensors")).unwrap();
+    assert!(model(&whole) == model(&again), "one thread gives the same bytes");
+
+    // Killed somewhere, and run again.
+    let stopped = at("stopped");
+    let all = [
+        &first[..],
+        &["--batch", "32", "--epochs", "20", "--seed", "3", "--save-steps", "5", "--out", &stopped],
+    ]
+    .concat();
+    let mut child = command(&all).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(150));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !Path::new(&stopped).exists() {
+        ok(&all);
+    }
+    assert!(model(&whole) == model(&stopped), "a stop changes nothing");
+
+    let small = at("small.safetensors");
+    ok(&["model", "compact", &whole, "--out", &small]);
+    let info = |model: &str| json(&["model", "info", model]);
+    assert_eq!(info(&small)["vocabulary"], info(&whole)["vocabulary"]);
+    fails(&["pretrain", &texts, "--langs", "en,de", "--tokenizer", &tokens, "--out", &whole], 2, &["exists"]);
+}
+
+#[test]
+fn a_transformer_goes_on_learning() {
+    let dir = tempfile::tempdir().unwrap();
+    texts(dir.path());
+    let bert = format!("{}/../polygrade-encoder/tests/fixtures/encoders/bert", env!("CARGO_MANIFEST_DIR"));
+    let out = dir.path().join("out");
+    let report = json(&[
+        "pretrain",
+        str(dir.path()),
+        "--langs",
+        "en,de",
+        "--encoder",
+        &bert,
+        "--distil",
+        "0",
+        "--batch",
+        "64",
+        "--epochs",
+        "1",
+        "--out",
+        str(&out),
+    ]);
+    assert!(report["steps"].as_u64() > Some(2), "{report}");
+    assert_eq!(json(&["model", "info", str(&out)])["dim"], json(&["model", "info", &bert])["dim"]);
+    let split = [
+        "pretrain",
+        str(dir.path()),
+        "--langs",
+        "en,de",
+        "--encoder",
+        &bert,
+        "--distil",
+        "0",
+        "--split",
+        "0.1",
+    ];
+    fails(&[&split[..], &["--out", "x"]].concat(), 2, &["static"]);
+}
+
+#[test]
+fn the_shipped_encoder_is_a_model_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    let mini = format!("{}/../../collections/mini", env!("CARGO_MANIFEST_DIR"));
+    ok(&["model", "save", "pocket", "--out", str(&folder)]);
+    assert!(fs::read_to_string(folder.join("README.md")).unwrap().contains("# pocket"));
+    let measured = |model: &str| {
+        let mut value = json(&["eval", model, &mini, "--pool", "mono-cross:en", "--langs", "de,sw"]);
+        value["model"].take();
+        value
+    };
+    let value = measured("pocket");
+    assert_eq!(value, measured(str(&folder)));
+    let ndcg = &value["pools"][0]["by_lang"]["de"]["nDCG@10"];
+    let words = &json(&["eval", "bm25", &mini, "--pool", "mono-cross:en", "--langs", "de"])["pools"][0]["by_lang"]
+        ["de"]["nDCG@10"];
+    assert!(ndcg.as_f64() > words.as_f64().map(|x| x + 0.1), "{ndcg} {words}");
+}
+
+#[test]
+fn faults_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).to_str().unwrap().to_owned()
+    };
+    let out = dir.path().join("out");
+    let pretrain = |text: &str, code: i32, words: &[&str]| {
+        fails(
+            &[
+                "pretrain",
+                text,
+                "--langs",
+                "en,de",
+                "--encoder",
+                "pocket",
+                "--distil",
+                "0",
+                "--out",
+                str(&out),
+            ],
+            code,
+            words,
+        );
+    };
+    pretrain(&at("bad.jsonl", "{\"en\": \"x\", \"de\": \"y\"}\nno\n"), 1, &["bad.jsonl:2", "JSON"]);
+    pretrain(&at("lonely.en", "x\n"), 1, &["lonely.en", "translations"]);
+    pretrain(&at("none.en-fr.tsv", "x\ty\n"), 2, &["no pairs"]);
+    pretrain("nowhere.jsonl", 1, &["nowhere.jsonl"]);
+    let tsv = at("ok.en-de.tsv", "a b\tc d\ne f\tg h\n");
+    fails(&["pretrain", &tsv, "--langs", "en,de", "--out", str(&out)], 2, &["--tokenizer"]);
+    fails(
+        &["pretrain", &tsv, "--langs", "en,deutsch", "--encoder", "pocket", "--out", str(&out)],
+        2,
+        &["deutsch"],
+    );
+    fails(
+        &["pretrain", &tsv, "--langs", "en,de", "--encoder", "pocket", "--out", str(&out)],
+        2,
+        &["--teacher"],
+    );
+    let broken = at("broken.safetensors", "not a model");
+    fails(&["model", "info", &broken], 1, &["broken.safetensors", "compact"]);
+    fails(&["tokenizer", &tsv, "--langs", "sw", "--out", str(&out)], 2, &["no text"]);
+    assert!(!out.exists());
+}
