@@ -67,6 +67,12 @@ impl Lang {
         }
     }
 
+    /// The place of the language among `langs`; regions and scripts make no difference unless one of these has them.
+    pub fn place_in(&self, langs: &[Lang]) -> Option<usize> {
+        let exact = langs.iter().position(|l| l == self);
+        exact.or_else(|| langs.iter().position(|l| l.as_str() == self.primary()))
+    }
+
     /// Whether words are not separated by spaces in this language.
     pub fn is_unspaced(&self) -> bool {
         matches!(self.primary(), "zh" | "ja" | "th" | "lo" | "km" | "my" | "bo" | "yue" | "wuu")

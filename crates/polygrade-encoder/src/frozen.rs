@@ -126,15 +126,16 @@ impl FrozenEncoder {
     /// Puts the head into the projection.
     fn fold(&self, e: &mut StaticEncoder) {
         for layer in &self.head.dense {
-            let (width, out) = (layer.spec.in_features, layer.spec.out_features);
+            let width = layer.spec.in_features;
             let weight = Matrix::new(width, layer.weights(&self.params).linear);
-            let mut folded = Matrix::zeros(width, out);
-            match &e.projection {
-                Some(p) => matmul(p, &weight, Transpose::Right, true, &mut folded),
-                None => {
-                    (0..out).for_each(|o| (0..width).for_each(|i| folded.row_mut(i)[o] = weight.row(o)[i]))
+            let folded = match &e.projection {
+                Some(p) => {
+                    let mut folded = Matrix::default();
+                    matmul(p, &weight, Transpose::Right, true, &mut folded);
+                    folded
                 }
-            }
+                None => weight.transposed(),
+            };
             e.projection = Some(folded);
         }
     }

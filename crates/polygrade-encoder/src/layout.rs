@@ -55,7 +55,7 @@ impl StaticEncoder {
             let dense = dir.join("1_Dense");
             std::fs::create_dir_all(&dense).map_err(|e| Error::io(&dense, e))?;
             // PyTorch keeps a linear layer as output × input.
-            save_tensor(&dense.join("model.safetensors"), "linear.weight", &transposed(p), dtype)?;
+            save_tensor(&dense.join("model.safetensors"), "linear.weight", &p.transposed(), dtype)?;
             let (in_features, out_features) = (p.rows(), p.cols);
             let activation = Activation::Identity;
             let bare = DenseSpec {
@@ -191,17 +191,7 @@ fn dense(dir: &Path, width: usize) -> Result<Matrix> {
         let what = format!("\"linear.weight\" takes {} values, the embeddings have {width}", weight.cols);
         return Err(tensors.fault(&what, "use the Dense module that was saved with the model"));
     }
-    Ok(transposed(&weight))
-}
-
-fn transposed(m: &Matrix) -> Matrix {
-    let mut out = Matrix::zeros(m.cols, m.rows());
-    for i in 0..m.rows() {
-        for j in 0..m.cols {
-            out.row_mut(j)[i] = m.row(i)[j];
-        }
-    }
-    out
+    Ok(weight.transposed())
 }
 
 /// Unknown tokens are dropped, and texts are cut by characters and then tokens.

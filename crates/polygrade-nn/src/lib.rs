@@ -20,6 +20,8 @@ pub mod transformer;
 pub use cpu::Cpu;
 pub use device::Device;
 
+use rayon::prelude::*;
+
 /// A matrix of `f32`, row after row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Matrix {
@@ -57,6 +59,24 @@ impl Matrix {
     /// One row, to write.
     pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
         &mut self.data[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// The transpose, tile by tile; rayon's threads share the work.
+    #[must_use]
+    pub fn transposed(&self) -> Matrix {
+        const TILE: usize = 32;
+        let (rows, cols) = (self.rows(), self.cols);
+        let mut out = Matrix::zeros(cols, rows);
+        out.data.par_chunks_mut(rows.max(1) * TILE).enumerate().for_each(|(block, lines)| {
+            for from in (0..rows).step_by(TILE) {
+                for (i, line) in lines.chunks_mut(rows).enumerate() {
+                    for (j, value) in line[from..rows.min(from + TILE)].iter_mut().enumerate() {
+                        *value = self.data[(from + j) * cols + block * TILE + i];
+                    }
+                }
+            }
+        });
+        out
     }
 
     /// Makes it `rows` × `cols` of zeros, keeping the allocation.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{command, fails, ok, str};
+use common::{command, fails, ok};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -69,21 +69,28 @@ fn from_texts_to_an_encoder_that_translates() {
     let model = |dir: &str| fs::read(Path::new(dir).join("model.safetensors")).unwrap();
     assert!(model(&whole) == model(&again), "one thread gives the same bytes");
 
-    // Killed somewhere, and run again.
-    let stopped = at("stopped");
-    let all = [
-        &first[..],
-        &["--batch", "32", "--epochs", "20", "--seed", "3", "--save-steps", "5", "--out", &stopped],
-    ]
-    .concat();
-    let mut child = command(&all).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(150));
+    // Killed behind a checkpoint, and run again.
+    let long = |out: &str| {
+        let more = ["--batch", "32", "--epochs", "400", "--seed", "3", "--save-steps", "20", "--out", out];
+        [&first[..], &more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (straight, stopped) = (at("straight"), at("stopped"));
+    ok(&long(&straight));
+    let mut child = command(&long(&stopped)).spawn().unwrap();
+    let checkpoint = dir.path().join("stopped.work/checkpoint.safetensors");
+    for _ in 0..2000 {
+        if checkpoint.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
-    if !Path::new(&stopped).exists() {
-        ok(&all);
-    }
-    assert!(model(&whole) == model(&stopped), "a stop changes nothing");
+    assert!(checkpoint.exists() && !Path::new(&stopped).exists(), "it was to be stopped half-way");
+    let again = common::run(&long(&stopped));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("going on from"), "{again:?}");
+    assert!(model(&straight) == model(&stopped), "a stop changes nothing");
+    assert!(!checkpoint.exists());
 
     let small = at("small.safetensors");
     ok(&["model", "compact", &whole, "--out", &small]);
@@ -98,37 +105,14 @@ fn a_transformer_goes_on_learning() {
     texts(dir.path());
     let bert = format!("{}/../polygrade-encoder/tests/fixtures/encoders/bert", env!("CARGO_MANIFEST_DIR"));
     let out = dir.path().join("out");
-    let report = json(&[
-        "pretrain",
-        str(dir.path()),
-        "--langs",
-        "en,de",
-        "--encoder",
-        &bert,
-        "--distil",
-        "0",
-        "--batch",
-        "64",
-        "--epochs",
-        "1",
-        "--out",
-        str(&out),
-    ]);
+    let (folder, target) = (dir.path().to_str().unwrap(), out.to_str().unwrap());
+    let first =
+        ["pretrain", folder, "--langs", "en,de", "--encoder", &bert, "--distil", "0", "--out", target];
+    let report = json(&[&first[..], &["--batch", "64", "--epochs", "1"]].concat());
     assert!(report["steps"].as_u64() > Some(2), "{report}");
-    assert_eq!(json(&["model", "info", str(&out)])["dim"], json(&["model", "info", &bert])["dim"]);
-    let split = [
-        "pretrain",
-        str(dir.path()),
-        "--langs",
-        "en,de",
-        "--encoder",
-        &bert,
-        "--distil",
-        "0",
-        "--split",
-        "0.1",
-    ];
-    fails(&[&split[..], &["--out", "x"]].concat(), 2, &["static"]);
+    assert_eq!(json(&["model", "info", target])["dim"], json(&["model", "info", &bert])["dim"]);
+    std::fs::remove_dir_all(&out).unwrap();
+    fails(&[&first[..], &["--split", "0.1"]].concat(), 2, &["static"]);
 }
 
 #[test]
@@ -136,7 +120,7 @@ fn the_shipped_encoder_is_a_model_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("folder");
     let mini = format!("{}/../../collections/mini", env!("CARGO_MANIFEST_DIR"));
-    ok(&["model", "save", "pocket", "--out", str(&folder)]);
+    ok(&["model", "save", "pocket", "--out", folder.to_str().unwrap()]);
     assert!(fs::read_to_string(folder.join("README.md")).unwrap().contains("# pocket"));
     let measured = |model: &str| {
         let mut value = json(&["eval", model, &mini, "--pool", "mono-cross:en", "--langs", "de,sw"]);
@@ -144,7 +128,7 @@ fn the_shipped_encoder_is_a_model_like_any_other() {
         value
     };
     let value = measured("pocket");
-    assert_eq!(value, measured(str(&folder)));
+    assert_eq!(value, measured(folder.to_str().unwrap()));
     let ndcg = &value["pools"][0]["by_lang"]["de"]["nDCG@10"];
     let words = &json(&["eval", "bm25", &mini, "--pool", "mono-cross:en", "--langs", "de"])["pools"][0]["by_lang"]
         ["de"]["nDCG@10"];
@@ -171,7 +155,7 @@ fn faults_are_told() {
                 "--distil",
                 "0",
                 "--out",
-                str(&out),
+                out.to_str().unwrap(),
             ],
             code,
             words,
@@ -182,19 +166,19 @@ fn faults_are_told() {
     pretrain(&at("none.en-fr.tsv", "x\ty\n"), 2, &["no pairs"]);
     pretrain("nowhere.jsonl", 1, &["nowhere.jsonl"]);
     let tsv = at("ok.en-de.tsv", "a b\tc d\ne f\tg h\n");
-    fails(&["pretrain", &tsv, "--langs", "en,de", "--out", str(&out)], 2, &["--tokenizer"]);
+    fails(&["pretrain", &tsv, "--langs", "en,de", "--out", out.to_str().unwrap()], 2, &["--tokenizer"]);
     fails(
-        &["pretrain", &tsv, "--langs", "en,deutsch", "--encoder", "pocket", "--out", str(&out)],
+        &["pretrain", &tsv, "--langs", "en,deutsch", "--encoder", "pocket", "--out", out.to_str().unwrap()],
         2,
         &["deutsch"],
     );
     fails(
-        &["pretrain", &tsv, "--langs", "en,de", "--encoder", "pocket", "--out", str(&out)],
+        &["pretrain", &tsv, "--langs", "en,de", "--encoder", "pocket", "--out", out.to_str().unwrap()],
         2,
         &["--teacher"],
     );
     let broken = at("broken.safetensors", "not a model");
     fails(&["model", "info", &broken], 1, &["broken.safetensors", "compact"]);
-    fails(&["tokenizer", &tsv, "--langs", "sw", "--out", str(&out)], 2, &["no text"]);
+    fails(&["tokenizer", &tsv, "--langs", "sw", "--out", out.to_str().unwrap()], 2, &["no text"]);
     assert!(!out.exists());
 }

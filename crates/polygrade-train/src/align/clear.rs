@@ -88,14 +88,14 @@ impl Clear {
         }
         super::add_products(
             &mut origin,
-            share,
+            (share, false),
             (&v.queries, &v.passages),
             (&mut grad.queries, &mut grad.passages),
         );
         let mut grad_anchors = Matrix::zeros(rows, anchors.cols);
         super::add_products(
             &mut cross,
-            share,
+            (share, false),
             (&anchors, &v.targets),
             (&mut grad_anchors, &mut grad.targets),
         );

@@ -92,8 +92,8 @@ impl Jsd {
     ) -> f64 {
         let (mut scores, mut grad) = (Matrix::default(), Matrix::default());
         matmul(targets, queries, Transpose::Right, false, &mut scores);
-        let (loss, _) = of_roles(&scores, roles, self.temperature, &mut grad);
-        super::add_products(&mut grad, share, (targets, queries), (grad_targets, grad_queries));
+        let loss = of_roles(&scores, roles, self.temperature, false, &mut grad);
+        super::add_products(&mut grad, (share, false), (targets, queries), (grad_targets, grad_queries));
         loss
     }
 }

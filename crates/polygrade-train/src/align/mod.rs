@@ -113,10 +113,10 @@ impl AlignSettings {
     }
 }
 
-/// Adds the gradients of a table of scores a·bᵀ, times `share`, to those of `a` and `b`.
-fn add_products(
+/// Adds the gradients of a table of scores a·bᵀ, times `share`, to those of `a` and `b`; perhaps by rayon's threads.
+pub(crate) fn add_products(
     scores: &mut Matrix,
-    share: f32,
+    (share, threads): (f32, bool),
     (a, b): (&Matrix, &Matrix),
     (grad_a, grad_b): (&mut Matrix, &mut Matrix),
 ) {
@@ -125,9 +125,9 @@ fn add_products(
     let add = |to: &mut Matrix, product: &Matrix| {
         to.data.iter_mut().zip(&product.data).for_each(|(t, p)| *t += p);
     };
-    matmul(scores, b, Transpose::None, false, &mut product);
+    matmul(scores, b, Transpose::None, threads, &mut product);
     add(grad_a, &product);
-    matmul(scores, a, Transpose::Left, false, &mut product);
+    matmul(scores, a, Transpose::Left, threads, &mut product);
     add(grad_b, &product);
 }
 
@@ -370,11 +370,11 @@ impl<'a> Alignment<'a> {
     }
 }
 
-fn gather(from: &Matrix, rows: &[usize]) -> Matrix {
+pub(crate) fn gather(from: &Matrix, rows: &[usize]) -> Matrix {
     Matrix { cols: from.cols, data: rows.iter().flat_map(|r| from.row(*r)).copied().collect() }
 }
 
-fn scatter(from: &Matrix, rows: &[usize], to: &mut Matrix) {
+pub(crate) fn scatter(from: &Matrix, rows: &[usize], to: &mut Matrix) {
     for (i, &row) in rows.iter().enumerate() {
         to.row_mut(row).iter_mut().zip(from.row(i)).for_each(|(t, f)| *t += f);
     }

@@ -18,6 +18,7 @@ use super::settings::thresholds;
 use super::{Role, Targets, Value};
 use crate::labels::Policy;
 use polygrade_nn::Matrix;
+use rayon::prelude::*;
 
 /// Buffers of [`info_nce`].
 #[derive(Default)]
@@ -97,14 +98,28 @@ pub(crate) fn info_nce(
     Value { loss: loss / terms as f64, terms }
 }
 
-/// The loss where roles are all there is: its mean over positives, their number, and ∂L/∂s in `grad`.
-pub(crate) fn of_roles(scores: &Matrix, roles: &[Role], temperature: f32, grad: &mut Matrix) -> (f64, usize) {
+/// The loss where roles are all there is: its mean over positives, and ∂L/∂s in `grad`. With `threads`, rayon's threads
+/// share the rows; the result is the same.
+pub(crate) fn of_roles(
+    scores: &Matrix,
+    roles: &[Role],
+    temperature: f32,
+    threads: bool,
+    grad: &mut Matrix,
+) -> f64 {
     grad.reset(scores.rows(), scores.cols);
     let terms = roles.iter().filter(|r| **r == Role::Positive).count();
     let share = (1.0 / temperature, 1.0 / terms.max(1) as f32);
-    let row = |i: usize| (scores.row(i), &roles[i * scores.cols..(i + 1) * scores.cols]);
-    let loss: f64 = (0..scores.rows()).map(|i| add_row(row(i), None, share, grad.row_mut(i))).sum();
-    (loss / terms.max(1) as f64, terms)
+    let cols = scores.cols;
+    let row = |(i, out): (usize, &mut [f32])| {
+        add_row((scores.row(i), &roles[i * cols..(i + 1) * cols]), None, share, out)
+    };
+    // Summed in the order of the rows, whatever the threads.
+    let losses: Vec<f64> = match threads {
+        true => grad.data.par_chunks_mut(cols.max(1)).enumerate().map(row).collect(),
+        false => grad.data.chunks_mut(cols.max(1)).enumerate().map(row).collect(),
+    };
+    losses.iter().sum::<f64>() / terms.max(1) as f64
 }
 
 /// Adds a query's terms, the positives' in their order times `weights`; gives their sum, and `share` of their gradient

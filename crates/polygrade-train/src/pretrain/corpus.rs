@@ -30,8 +30,7 @@ pub struct Corpus {
     pub(super) meaning: Vec<u32>,
     /// The row of the teacher's vector that a text is to have; [`NONE`] where there is none.
     pub(super) taught: Vec<u32>,
-    /// Pairs of texts by language; a text with itself is one to crop: one alone, or one that stands as it is in the other
-    /// language, which teaches nothing as a pair.
+    /// Pairs of texts by language; a text with itself is one to crop.
     pub(super) pairs: Vec<Vec<[u32; 2]>>,
     pub(super) held: Vec<Vec<[u32; 2]>>,
     langs: Vec<Lang>,
@@ -129,17 +128,11 @@ impl<'a> CorpusBuilder<'a> {
     /// # Errors
     /// The teacher's vectors cannot be written.
     pub fn add(&mut self, mut texts: Aligned) -> Result<()> {
-        texts.retain(|(lang, _)| self.place(lang).is_some());
+        texts.retain(|(lang, _)| lang.place_in(&self.langs).is_some());
         if texts.len() > usize::from(!self.crops) {
             self.block.push(texts);
         }
         if self.block.len() == BLOCK { self.flush() } else { Ok(()) }
-    }
-
-    /// The place of a language; regions and scripts make no difference unless they were asked for.
-    fn place(&self, lang: &Lang) -> Option<usize> {
-        let exact = self.langs.iter().position(|l| l == lang);
-        exact.or_else(|| self.langs.iter().position(|l| l.as_str() == lang.primary()))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -149,7 +142,7 @@ impl<'a> CorpusBuilder<'a> {
         for texts in &block {
             let mut group = Vec::with_capacity(texts.len());
             for (lang, text) in texts {
-                let Some(place) = self.place(lang) else { continue };
+                let Some(place) = lang.place_in(&self.langs) else { continue };
                 let key = xxh3_64(text.as_bytes());
                 let next = self.numbers.len() as u32;
                 let number = *self.numbers.entry(key).or_insert_with(|| {
@@ -201,11 +194,16 @@ impl<'a> CorpusBuilder<'a> {
         }
         let pivot = group.iter().find(|(place, _)| *place == 0);
         for (i, (place, text)) in group.iter().enumerate() {
+            // A text that stands as it is in another language teaches nothing.
+            let differs = |other: u32| other != *text;
             match pivot {
-                Some((_, pivot)) if *place != 0 => self.pair(*place, [*pivot, *text], held),
+                Some((_, pivot)) if *place != 0 && differs(*pivot) => {
+                    self.pair(*place, [*pivot, *text], held)
+                }
                 Some(_) => {}
                 None => {
-                    for (other, against) in group[..i].iter().filter(|(other, _)| other != place) {
+                    let before = group[..i].iter().filter(|(other, t)| other != place && differs(*t));
+                    for (other, against) in before {
                         self.pair(*place, [*text, *against], false);
                         self.pair(*other, [*against, *text], false);
                     }

@@ -18,7 +18,10 @@ mod teacher;
 pub use corpus::{Corpus, CorpusBuilder};
 pub use teacher::TeacherStore;
 
+use crate::align::{Distance, Distil, add_products, gather, scatter};
 use crate::batches::{Deck, lang_shares, rounded};
+use crate::loss::Role;
+use crate::loss::info_nce::of_roles;
 use corpus::NONE;
 use polygrade_data::{At, Error, Lang, Result};
 use polygrade_encoder::{Encoder, Learner, StepSettings, TextEncoder, TransformerTraining};
@@ -27,7 +30,6 @@ use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::{Transpose, matmul};
 use polygrade_nn::optim::{AdamW, Decay, Schedule};
 use polygrade_nn::rng::CounterRng;
-use rayon::prelude::*;
 use std::path::Path;
 
 /// Settings of pretraining. The defaults are those that `pocket` was made with; see docs/results.md.
@@ -357,11 +359,7 @@ impl<'a> Pretrainer<'a> {
                 (_, run) => {
                     let run = run.unwrap_or_else(|| "no known run".into());
                     let what = format!("belongs to another run\n    there: {run}\n    here:  {own}");
-                    Err(Error::input(
-                        At::file(path),
-                        what,
-                        "use the same settings and texts, or another --out",
-                    ))
+                    Err(Error::input(At::file(path), what, "use the same settings and texts, or remove it"))
                 }
             }
         })?;
@@ -415,76 +413,36 @@ fn crop<'t>(tokens: &'t [u32], rng: &CounterRng) -> &'t [u32] {
 /// pairs with the same number are no negatives of each other. Adds the gradient, times `weight`.
 fn ranking(vectors: &Matrix, meaning: &[u32], temperature: f32, weight: f32, grad: &mut Matrix) -> f64 {
     let (n, cols) = (meaning.len(), vectors.cols);
-    let half = |from: usize| Matrix::new(cols, vectors.data[from * cols..(from + n) * cols].to_vec());
-    let (x, y) = (half(0), half(n));
-    let share = 0.5 * weight / (n as f32 * temperature);
-    let row = |(i, row): (usize, &mut [f32])| softmax_row(row, i, meaning, temperature, share);
-    let mut scores = Matrix::default();
+    let half = |of: &Matrix, from: usize| Matrix::new(cols, of.data[from * cols..(from + n) * cols].to_vec());
+    let (x, y) = (half(vectors, 0), half(vectors, n));
+    let role = |i: usize, j: usize| match meaning[i] == meaning[j] {
+        _ if i == j => Role::Positive,
+        true => Role::Ignored,
+        false => Role::Negative,
+    };
+    // As good for the way back, since it does not depend on the side.
+    let roles: Vec<Role> = (0..n).flat_map(|i| (0..n).map(move |j| role(i, j))).collect();
+    let (mut scores, mut there, mut back) = Default::default();
     matmul(&x, &y, Transpose::Right, true, &mut scores);
-    let mut back = transposed(&scores);
-    let mut loss = 0.0;
-    for scores in [&mut scores, &mut back] {
-        // Collected in order, so that the sum does not depend on threads.
-        let losses: Vec<f64> = scores.data.par_chunks_mut(n).enumerate().map(row).collect();
-        loss += losses.iter().sum::<f64>() / (2 * n) as f64;
-    }
-    let back = transposed(&back);
-    scores.data.iter_mut().zip(&back.data).for_each(|(s, b)| *s += b);
-    let mut product = Matrix::default();
-    for (transpose, factor, place) in [(Transpose::None, &y, 0), (Transpose::Left, &x, n)] {
-        matmul(&scores, factor, transpose, true, &mut product);
-        let rows = &mut grad.data[place * cols..(place + n) * cols];
-        rows.iter_mut().zip(&product.data).for_each(|(g, p)| *g += p);
-    }
-    loss
-}
-
-/// The transpose of a square matrix, tile by tile.
-fn transposed(m: &Matrix) -> Matrix {
-    const TILE: usize = 32;
-    let n = m.cols;
-    let mut out = Matrix::zeros(n, n);
-    out.data.par_chunks_mut(n * TILE).enumerate().for_each(|(block, rows)| {
-        for from in (0..n).step_by(TILE) {
-            for (i, row) in rows.chunks_mut(n).enumerate() {
-                for (j, value) in row[from..n.min(from + TILE)].iter_mut().enumerate() {
-                    *value = m.data[(from + j) * n + block * TILE + i];
-                }
-            }
-        }
-    });
-    out
-}
-
-/// −log softmax of place `i` in a row of scores, which becomes its gradient times `share`.
-fn softmax_row(row: &mut [f32], i: usize, meaning: &[u32], temperature: f32, share: f32) -> f64 {
-    for (j, v) in row.iter_mut().enumerate() {
-        if j != i && meaning[j] == meaning[i] {
-            *v = f32::NEG_INFINITY;
-        }
-    }
-    let (highest, own) = (row.iter().copied().fold(f32::NEG_INFINITY, f32::max), row[i]);
-    let mut sum = 0.0f32;
-    for v in row.iter_mut() {
-        *v = ((*v - highest) / temperature).exp();
-        sum += *v;
-    }
-    row.iter_mut().for_each(|v| *v *= share / sum);
-    row[i] -= share;
-    f64::from(sum.ln() - (own - highest) / temperature)
+    let mut loss = of_roles(&scores, &roles, temperature, true, &mut there);
+    loss += of_roles(&scores.transposed(), &roles, temperature, true, &mut back);
+    there.data.iter_mut().zip(&back.transposed().data).for_each(|(t, b)| *t += b);
+    let (mut grad_x, mut grad_y) = (half(grad, 0), half(grad, n));
+    add_products(&mut there, (0.5 * weight, true), (&x, &y), (&mut grad_x, &mut grad_y));
+    let (first, second) = grad.data.split_at_mut(n * cols);
+    first.copy_from_slice(&grad_x.data);
+    second.copy_from_slice(&grad_y.data);
+    0.5 * loss
 }
 
 /// Mean 1 − cos of the rows at `places` to the targets. Adds the gradient, times `weight`.
 fn distil(vectors: &Matrix, (places, targets): (&[usize], &Matrix), weight: f32, grad: &mut Matrix) -> f64 {
-    let share = weight / places.len().max(1) as f32;
-    let mut sum = 0.0f64;
-    for (i, &place) in places.iter().enumerate() {
-        let target = targets.row(i);
-        let cos: f32 = vectors.row(place).iter().zip(target).map(|(a, b)| a * b).sum();
-        sum += f64::from(1.0 - cos);
-        grad.row_mut(place).iter_mut().zip(target).for_each(|(g, t)| *g -= share * t);
-    }
-    sum / places.len().max(1) as f64
+    let student = gather(vectors, places);
+    let mut part = Matrix::zeros(student.rows(), student.cols);
+    let cosine = Distil { weight, distance: Distance::Cosine };
+    let distance = cosine.value(&student, targets, weight, &mut part);
+    scatter(&part, places, grad);
+    distance
 }
 
 #[cfg(test)]

@@ -137,15 +137,25 @@ impl NewEncoder {
     }
 }
 
-/// A precision by its name.
-pub(crate) fn precision(name: &str) -> Result<Precision> {
+/// Makes an encoder compute in a precision, by its name.
+pub(crate) fn prepare(encoder: &mut Encoder, precision: &str) -> Result<()> {
     let of = |name| match name {
         "bf16" => Some(Precision::Bf16),
         "int8" => Some(Precision::Int8),
         "f32" => Some(Precision::F32),
         _ => None,
     };
-    of(name).ok_or_else(|| Error::Usage(format!("{name:?} is no precision: f32, bf16, int8")))
+    let of = of(precision)
+        .ok_or_else(|| Error::Usage(format!("{precision:?} is no precision: f32, bf16, int8")))?;
+    match encoder {
+        Encoder::Transformer(e) => e.prepare(of),
+        Encoder::Static(_) if precision != "f32" => {
+            let what = "another precision than f32 is for transformers; a static model has no products";
+            return Err(Error::Usage(what.into()));
+        }
+        Encoder::Static(_) => {}
+    }
+    Ok(())
 }
 
 /// What may be set beside a model.

@@ -1,12 +1,12 @@
 //! `polygrade encode`: the texts of a jsonl file → vectors.
 
-use super::common::ModelOptions;
+use super::common::{ModelOptions, prepare};
 use crate::ui::Ui;
 use indicatif::ProgressBar;
 use polygrade_data::record::RawText;
 use polygrade_data::scan::json_lines;
 use polygrade_data::{At, Error, Problems, Report, Result, io};
-use polygrade_encoder::{Encoder, TextEncoder, TextKind};
+use polygrade_encoder::{TextEncoder, TextKind};
 use polygrade_index::vectors::{VectorWriter, ids_path};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -48,16 +48,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     }
     let started = Instant::now();
     let mut encoder = args.options.load(&args.model)?;
-    let precision = super::common::precision(&args.precision)?;
-    match &mut encoder {
-        Encoder::Transformer(e) => e.prepare(precision),
-        Encoder::Static(_) if args.precision != "f32" => {
-            return Err(Error::Usage(
-                "--precision is for transformers; a static model has no products".into(),
-            ));
-        }
-        Encoder::Static(_) => {}
-    }
+    prepare(&mut encoder, &args.precision)?;
     let shards = args.shard_size.map(|size| Shards::open(&args, &*encoder, size)).transpose()?;
     if let Some(shards) = shards.as_ref().filter(|s| s.done > 0) {
         ui.note(&format!("going on behind {} files of an earlier run", shards.done));

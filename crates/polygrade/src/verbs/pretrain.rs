@@ -1,6 +1,6 @@
 //! `polygrade pretrain`: parallel text, and perhaps a teacher → a multilingual encoder.
 
-use super::common::ModelOptions;
+use super::common::{ModelOptions, prepare};
 use crate::ui::{Ui, table};
 use polygrade_data::bitext::{self, Source};
 use polygrade_data::io::{self, AtomicDir};
@@ -199,9 +199,7 @@ pub(crate) fn languages(tags: &[String]) -> Result<Vec<Lang>> {
 
 fn teacher(model: &str, precision: &str) -> Result<Encoder> {
     let mut teacher = ModelOptions::default().load(model)?;
-    if let Encoder::Transformer(e) = &mut teacher {
-        e.prepare(super::common::precision(precision)?);
-    }
+    prepare(&mut teacher, precision)?;
     Ok(teacher)
 }
 

@@ -115,9 +115,9 @@ fn read(args: &Args, langs: &[Lang], ui: &Ui) -> Result<Vec<Vec<String>>> {
     for source in &sources {
         bitext::read(source, &mut |aligned| {
             for (lang, text) in aligned {
-                let exact = langs.iter().position(|l| *l == lang);
-                let place = exact.or_else(|| langs.iter().position(|l| l.as_str() == lang.primary()));
-                let Some(place) = place.filter(|p| chars[*p] < args.max_chars) else { continue };
+                let Some(place) = lang.place_in(langs).filter(|p| chars[*p] < args.max_chars) else {
+                    continue;
+                };
                 if seen.insert(xxh3_64(text.as_bytes())) {
                     chars[place] += text.chars().count();
                     texts[place].push(text);
