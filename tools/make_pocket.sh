@@ -13,7 +13,12 @@ texts="$data/tatoeba_mt $data/tico19 $data/python_docs"
 mkdir -p "$out"
 [ -d "$out/tokenizer" ] ||
     $polygrade tokenizer $texts --langs $langs --vocab-size 70000 --out "$out/tokenizer"
+for seed in 1 2 3 4; do
+    [ -d "$out/seed$seed" ] ||
+        $polygrade pretrain $texts --langs $langs --tokenizer "$out/tokenizer" --teacher "$teacher" --teacher-precision int8 \
+            --epochs 4 --learning-rate 0.03 --distil 40 --temperature 0.1 --split 0.1 --join 0.5 --seed $seed \
+            --work "$out/work" --out "$out/seed$seed"
+done
 [ -d "$out/pocket" ] ||
-    $polygrade pretrain $texts --langs $langs --tokenizer "$out/tokenizer" --teacher "$teacher" --teacher-precision int8 \
-        --epochs 4 --learning-rate 0.03 --distil 40 --temperature 0.1 --split 0.1 --work "$out/work" --out "$out/pocket"
-$polygrade model compact "$out/pocket" --out "$out/pocket.safetensors"
+    $polygrade model average "$out/seed1" "$out/seed2" "$out/seed3" "$out/seed4" --out "$out/pocket"
+$polygrade model compact "$out/pocket" --bits 2 --out "$out/pocket.safetensors"

@@ -46,6 +46,10 @@ pub struct Lab<'a> {
     /// The plan.
     pub plan: &'a Plan,
     base: Base<'a>,
+    /// Of a static encoder, the tokens that the texts hold: the others' embeddings would only take memory.
+    tokens: Vec<u32>,
+    /// What training starts from, by seed.
+    bases: Mutex<BTreeMap<u64, Encoder>>,
     texts: TokenizedCollection,
     graded: [Graded; 3],
     folds: Vec<(Graded, Graded)>,
@@ -90,24 +94,42 @@ impl<'a> Lab<'a> {
         plan.check(collection)?;
         let first = plan.seeds.first().copied().unwrap_or(1);
         let folds = plan.fold_list().into_iter().flatten().map(|fold| folded(collection, fold)).collect();
-        let lab = Lab {
+        let start = base(first);
+        let mut texts = TokenizedCollection::new(collection, &*start)?;
+        let tokens = if matches!(start, Encoder::Static(_)) { texts.renumber() } else { Vec::new() };
+        let mut lab = Lab {
             collection,
             plan,
             base,
-            texts: TokenizedCollection::new(collection, &*base(first))?,
+            tokens,
+            bases: Mutex::default(),
+            texts,
             graded: Split::ALL.map(|s| collection.graded(s)),
             folds,
             fingerprint: plan.fingerprint(collection),
             dir: dir.join("arms"),
             share: plan.settings.transformer.is_some(),
-            model_bytes: 3 * 4 * base(first).parameters() as u64,
+            model_bytes: 0,
             records: Mutex::new(Records::new(collection, plan)),
             fewest_pairs: Mutex::default(),
             resumed: Mutex::new(0),
             watch,
         };
+        lab.model_bytes = 3 * 4 * lab.encoder(first).parameters() as u64;
         std::fs::create_dir_all(&lab.dir).map_err(|e| Error::io(&lab.dir, e))?;
         Ok(lab)
+    }
+
+    /// What training with a seed starts from. Transformers are not kept here: one is the same for all seeds, and large.
+    fn encoder(&self, seed: u64) -> Encoder {
+        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoder) = bases.get(&seed) {
+            return encoder.clone();
+        }
+        match (self.base)(seed) {
+            Encoder::Static(e) => bases.entry(seed).or_insert(e.with_tokens(&self.tokens).into()).clone(),
+            transformer => transformer,
+        }
     }
 
     /// The results so far.
@@ -278,7 +300,7 @@ impl<'a> Lab<'a> {
         let started = Instant::now();
         let arm = &entry.arm;
         let Some(examples) = entry.examples else {
-            let encoder = (self.base)(arm.seed);
+            let encoder = self.encoder(arm.seed);
             let (dev, on_test) = self.measure(arm, &*encoder, true, true);
             let rung = Rung {
                 share: 0.0,
@@ -299,7 +321,7 @@ impl<'a> Lab<'a> {
         let mut trainer = match entry.live.take() {
             Some(trainer) => trainer,
             None => {
-                let encoder = (self.base)(arm.seed);
+                let encoder = self.encoder(arm.seed);
                 let new =
                     |encoder| Trainer::new(encoder, examples, &self.texts, settings.clone(), self.share);
                 let mut trainer = new(encoder)?;
@@ -307,7 +329,7 @@ impl<'a> Lab<'a> {
                     trainer.resume(&checkpoint)?;
                 }
                 // One that an earlier run left further on cannot go back.
-                if trainer.done() > goal(&trainer) { new((self.base)(arm.seed))? } else { trainer }
+                if trainer.done() > goal(&trainer) { new(self.encoder(arm.seed))? } else { trainer }
             }
         };
         result.steps = trainer.total();

@@ -13,6 +13,7 @@ use crate::study::{self, Point, Saving};
 use polygrade_data::agreement::alpha;
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
 use polygrade_eval::bootstrap::{self, Interval};
+use polygrade_eval::stats::contrast::Contrast;
 use polygrade_train::labels::{Label, Rule};
 use polygrade_train::{LabelPolicies, Loss, Policy, Scenario};
 use serde::Serialize;
@@ -145,6 +146,8 @@ pub struct PolicyRow {
     pub minus_best: Interval,
     /// In how large a share of resamples it is the best.
     pub best_share: f64,
+    /// What training under it adds to the encoder that training starts from, on dev; `null` with folds.
+    pub minus_untrained: Option<Interval>,
     /// Training judgments that are positives under it.
     pub positives: u64,
     /// Training judgments that are negatives.
@@ -385,6 +388,10 @@ fn cell(
             ci: ends(&c.means[i]),
             minus_best: c.minus_best[i],
             best_share: c.best_share[i],
+            minus_untrained: results
+                .records
+                .beside_untrained(at, &ArmLabels::Method(policy))
+                .map(|p| Contrast::of(&p.a.by_seed, &p.b.by_seed, None).interval(plan.level)),
             positives: balance[0],
             negatives: balance[1],
             dropped: balance[2],

@@ -204,6 +204,31 @@ impl<'a> Records<'a> {
         Some(Pair { a: values(a)?, b: values(b)?, share })
     }
 
+    /// A method's dev values where it stands in all languages of a cell, beside those of the encoder that its training began
+    /// with. With folds there is none: the latter was not measured on them.
+    pub fn beside_untrained(&self, cell: Cell, labels: &ArmLabels) -> Option<Pair> {
+        if self.plan.folds > 0 {
+            return None;
+        }
+        let share = self.reached(cell, labels);
+        let values = |labels: &ArmLabels, share: f64, seeds: &[u64]| {
+            let models = self.models(cell, labels);
+            let row = |seed: u64| {
+                let mut row = Vec::new();
+                for model in &models {
+                    let result = self.result(cell.scenario, model.as_ref(), labels, seed, None)?;
+                    row.extend_from_slice(&result.at(share)?.dev);
+                }
+                Some(row)
+            };
+            let there: Vec<u64> = seeds.iter().copied().filter(|s| row(*s).is_some()).collect();
+            Some((self.sampled(cell, self.join(cell, &there, row)?), there))
+        };
+        let (a, seeds) = values(labels, share, &self.plan.seeds)?;
+        let (b, _) = values(&ArmLabels::Untrained, 0.0, &seeds)?;
+        (a.queries == b.queries && a.by_seed.len() == b.by_seed.len()).then_some(Pair { a, b, share })
+    }
+
     /// A method's values on test, of all seeds; `None` where one was not measured.
     pub fn test(&self, cell: Cell, labels: &ArmLabels) -> Option<Values> {
         self.test_altered(cell, labels, None)

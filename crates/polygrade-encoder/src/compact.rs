@@ -1,60 +1,87 @@
-//! A static encoder in one small file: embeddings in 8 bits, and the tokeniser as the merges that made it.
+//! A static encoder in one small file: embeddings in 2, 4 or 8 bits, and the tokeniser as the merges that made it.
 //!
 //! The file is a safetensors file with
 //!
 //! | tensor | type and shape | |
 //! |---|---|---|
-//! | `embedding.weight` | I8, vocabulary × width | weights folded in; each row is its bytes times its scale |
-//! | `embedding.scale` | F32, vocabulary | a row's largest magnitude / 127 |
+//! | `embedding.weight` | U8, vocabulary × bytes of a row | weights folded in; [`PackedRows`] tells what the bytes mean |
+//! | `embedding.scale` | BF16, vocabulary | the scales of the rows |
+//! | `embedding.bits` | U8, 1 | bits of a number |
 //! | `linear.weight` | F16, width × output width | where there is a projection |
 //! | `tokenizer.merges` | U32, merges × 2 | the tokens that each merge of the byte-pair encoding joins, in order |
+//! | `tokenizer.repeated` | U32, n × 2 | of merges that make a token that is there already: the merge, and the token |
 //!
 //! and, as metadata, `alphabet`: the characters that the merges begin with. The order of merges gives the tokens their
-//! ids, so that neither texts nor ids of tokens are stored. Rounding moves a vector of length 1 by some 0.005.
+//! ids, so that neither texts nor ids of tokens are stored. Embeddings stay packed in memory until the encoder is
+//! trained. How much rounding moves rankings stands in docs/results.md.
 //!
 //! It is not for exchange: save the encoder as a folder for other tools.
 
 use crate::static_encoder::{Prompts, StaticEncoder};
-use crate::tokenizer::TextTokenizer;
-use half::f16;
+use crate::table::Table;
+use crate::tokenizer::{Merges, TextTokenizer};
+use half::{bf16, f16};
 use polygrade_data::{Error, Result};
 use polygrade_nn::Matrix;
-use rayon::prelude::*;
+use polygrade_nn::bag::Rows;
+use polygrade_nn::packed::PackedRows;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 
 impl StaticEncoder {
-    /// The bytes of the file.
+    /// The bytes of the file, with numbers of 2, 4 or 8 bits. What has so many already is not rounded again.
     ///
     /// # Errors
-    /// The tokeniser is not one of [`TextTokenizer::train`]'s.
-    pub fn to_compact(&self) -> Result<Vec<u8>> {
-        let (alphabet, merges) = self.tokenizer.merges()?;
-        let (rows, cols) = (self.table.rows(), self.table.cols);
-        let (mut bytes, mut scales) = (Vec::with_capacity(rows * cols), Vec::with_capacity(4 * rows));
-        for (row, log_weight) in self.table.data.chunks(cols).zip(&self.log_weights) {
-            let weight = log_weight.exp();
-            let scale = row.iter().fold(0.0f32, |m, v| m.max((v * weight).abs())) / 127.0;
-            let step = if scale > 0.0 { weight / scale } else { 0.0 };
-            bytes.extend(row.iter().map(|v| (v * step).round() as i8 as u8));
-            scales.extend(scale.to_le_bytes());
+    /// The tokeniser is not one of [`TextTokenizer::train`]'s, or the width does not fill whole bytes.
+    pub fn to_compact(&self, bits: u32) -> Result<Vec<u8>> {
+        let merges = self.tokenizer.merges()?;
+        let (rows, cols) = (self.table.rows(), self.table.cols());
+        if !PackedRows::fits(bits, cols) {
+            let what = format!(
+                "embeddings of {cols} numbers cannot be written in {bits} bits each: 2, 4 and 8 bits, whole bytes"
+            );
+            return Err(Error::Usage(what));
         }
-        let merges: Vec<u8> = merges.iter().flatten().flat_map(|t| t.to_le_bytes()).collect();
+        let packed = match &self.table {
+            Table::Packed(t) if t.bits() == bits && self.log_weights.iter().all(|w| *w == 0.0) => t.clone(),
+            table => {
+                let mut folded = table.plain().into_owned();
+                for (row, log_weight) in folded.data.chunks_mut(cols).zip(&self.log_weights) {
+                    let weight = log_weight.exp();
+                    row.iter_mut().for_each(|v| *v *= weight);
+                }
+                PackedRows::pack(&folded, bits)
+            }
+        };
+        let scales: Vec<u8> = packed.scales().iter().flat_map(|s| s.to_le_bytes()).collect();
+        let bytes = |pairs: &[[u32; 2]]| -> Vec<u8> {
+            pairs.iter().flatten().flat_map(|t| t.to_le_bytes()).collect()
+        };
+        let (pairs, repeated) = (bytes(&merges.pairs), bytes(&merges.repeated));
         let shape = self.projection.as_ref().map(|p| vec![p.rows(), p.cols]);
         let linear = self.projection.iter().flat_map(|p| &p.data);
         let linear: Vec<u8> = linear.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
         let fault = |e: safetensors::SafeTensorError| Error::Internal(e.to_string());
-        let pairs = merges.len() / 8;
+        let two = |bytes: &'_ Vec<u8>| vec![bytes.len() / 8, 2];
+        let number = [bits as u8];
         let mut tensors = vec![
-            ("embedding.weight", TensorView::new(Dtype::I8, vec![rows, cols], &bytes).map_err(fault)?),
-            ("embedding.scale", TensorView::new(Dtype::F32, vec![rows], &scales).map_err(fault)?),
-            ("tokenizer.merges", TensorView::new(Dtype::U32, vec![pairs, 2], &merges).map_err(fault)?),
+            (
+                "embedding.weight",
+                TensorView::new(Dtype::U8, vec![rows, cols * bits as usize / 8], packed.bytes())
+                    .map_err(fault)?,
+            ),
+            ("embedding.scale", TensorView::new(Dtype::BF16, vec![rows], &scales).map_err(fault)?),
+            ("embedding.bits", TensorView::new(Dtype::U8, vec![1], &number).map_err(fault)?),
+            ("tokenizer.merges", TensorView::new(Dtype::U32, two(&pairs), &pairs).map_err(fault)?),
+            ("tokenizer.repeated", TensorView::new(Dtype::U32, two(&repeated), &repeated).map_err(fault)?),
         ];
         if let Some(shape) = shape {
             tensors.push(("linear.weight", TensorView::new(Dtype::F16, shape, &linear).map_err(fault)?));
         }
-        safetensors::serialize(tensors, Some(HashMap::from([("alphabet".into(), alphabet)]))).map_err(fault)
+        // One key alone: a map has no order that would give the same bytes each time.
+        safetensors::serialize(tensors, Some(HashMap::from([("alphabet".into(), merges.alphabet)])))
+            .map_err(fault)
     }
 
     /// The encoder of a file's bytes; its vectors have length 1, and it has no prompts.
@@ -74,32 +101,32 @@ impl StaticEncoder {
             let found = (view.shape().to_vec(), view.data());
             if right { Ok(found) } else { Err(fault(format!("{name:?} has another type or shape"))) }
         };
-        let (shape, weights) = tensor("embedding.weight", Dtype::I8, 2)?;
-        let (rows, cols) = (shape[0], shape[1]);
-        let (scale_shape, scales) = tensor("embedding.scale", Dtype::F32, 1)?;
-        let (_, merges) = tensor("tokenizer.merges", Dtype::U32, 2)?;
-        let ids: Vec<u32> = merges.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-        let merges = ids.as_chunks::<2>().0;
-        if scale_shape != [rows] || cols == 0 {
-            return Err(fault("the scales do not fit the embeddings".into()));
-        }
-        // The tokeniser's maps take about as long as the embeddings do.
-        let (table, tokenizer) = rayon::join(
-            || {
-                let scales = scales.as_chunks::<4>().0.par_iter();
-                let rows = weights.par_chunks(cols).zip(scales);
-                let mut table = Matrix::zeros(scale_shape[0], cols);
-                table.data.par_chunks_mut(cols).with_min_len(256).zip(rows).for_each(
-                    |(out, (row, scale))| {
-                        let scale = f32::from_le_bytes(*scale);
-                        out.iter_mut().zip(row).for_each(|(o, b)| *o = f32::from(*b as i8) * scale);
-                    },
-                );
-                table
-            },
-            || TextTokenizer::from_merges(alphabet, merges),
-        );
+        let (_, weights) = tensor("embedding.weight", Dtype::U8, 2)?;
+        let (_, scales) = tensor("embedding.scale", Dtype::BF16, 1)?;
+        let (_, bits) = tensor("embedding.bits", Dtype::U8, 1)?;
+        let bits = bits.first().map_or(0, |b| u32::from(*b));
+        let pairs = |name: &str| -> Result<Vec<[u32; 2]>> {
+            let (_, bytes) = tensor(name, Dtype::U32, 2)?;
+            let pair = |b: &[u8; 8]| {
+                let number =
+                    |from: usize| u32::from_le_bytes([b[from], b[from + 1], b[from + 2], b[from + 3]]);
+                [number(0), number(4)]
+            };
+            Ok(bytes.as_chunks::<8>().0.iter().map(pair).collect())
+        };
+        let merges = Merges {
+            alphabet: alphabet.clone(),
+            pairs: pairs("tokenizer.merges")?,
+            repeated: pairs("tokenizer.repeated")?,
+        };
+        let table = || {
+            let scales = scales.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b)).collect();
+            PackedRows::from_parts(bits, weights.to_vec(), scales)
+        };
+        let (tokenizer, table) = rayon::join(|| TextTokenizer::from_merges(&merges), table);
         let (tokenizer, tokens) = tokenizer?;
+        let table = table.ok_or_else(|| fault("the scales do not fit the embeddings".into()))?;
+        let (rows, cols) = (table.rows(), table.cols());
         if tokens != rows {
             return Err(fault(format!("{tokens} tokens and {rows} embeddings")));
         }
@@ -116,7 +143,7 @@ impl StaticEncoder {
         };
         Ok(StaticEncoder {
             tokenizer,
-            table,
+            table: Table::Packed(table),
             log_weights: vec![0.0; rows],
             projection,
             normalize: true,
@@ -147,22 +174,25 @@ mod tests {
     #[test]
     fn what_is_read_is_what_was_written() {
         let (encoder, texts) = encoder();
-        let bytes = encoder.to_compact().unwrap();
-        let back = StaticEncoder::from_compact(&bytes).unwrap();
-        assert_eq!(back.tokenizer.to_json().unwrap(), encoder.tokenizer.to_json().unwrap());
-        let (a, b) =
-            (encoder.encode(&texts, TextKind::Query).unwrap(), back.encode(&texts, TextKind::Query).unwrap());
-        for (i, text) in texts.iter().enumerate() {
-            let cos: f32 = a.row(i).iter().zip(b.row(i)).map(|(x, y)| x * y).sum();
-            assert!(cos > 0.9995, "{text} {cos}");
+        for (bits, least) in [(8, 0.9995), (4, 0.98), (2, 0.85)] {
+            let bytes = encoder.to_compact(bits).unwrap();
+            let back = StaticEncoder::from_compact(&bytes).unwrap();
+            assert_eq!(back.tokenizer.to_json().unwrap(), encoder.tokenizer.to_json().unwrap());
+            let encode = |e: &StaticEncoder| e.encode(&texts, TextKind::Query).unwrap();
+            let (a, b) = (encode(&encoder), encode(&back));
+            for (i, text) in texts.iter().enumerate() {
+                let cos: f32 = a.row(i).iter().zip(b.row(i)).map(|(x, y)| x * y).sum();
+                assert!(cos > least, "{bits} bits, {text} {cos}");
+            }
+            assert!(back.to_compact(bits).unwrap() == bytes, "it is not rounded again");
         }
-        assert_eq!(back.to_compact().unwrap(), bytes, "rounding again changes nothing");
+        assert!(encoder.to_compact(3).unwrap_err().to_string().contains("2, 4 and 8 bits"));
     }
 
     #[test]
     fn damage_is_an_error_and_no_panic() {
         let (encoder, _) = encoder();
-        let bytes = encoder.to_compact().unwrap();
+        let bytes = encoder.to_compact(4).unwrap();
         for cut in 0..bytes.len() {
             assert!(StaticEncoder::from_compact(&bytes[..cut]).is_err());
         }

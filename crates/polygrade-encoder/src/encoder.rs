@@ -96,7 +96,7 @@ impl TextEncoder for StaticEncoder {
         self.normalize = true;
     }
     fn is_finite(&self) -> bool {
-        self.table.data.iter().chain(&self.log_weights).all(|v| v.is_finite())
+        self.table.is_finite() && self.log_weights.iter().all(|v| v.is_finite())
     }
     fn encode_bags(&self, bags: &Bags, threads: bool) -> Matrix {
         StaticEncoder::encode_bags(self, bags, threads)

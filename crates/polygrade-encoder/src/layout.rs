@@ -35,8 +35,8 @@ impl StaticEncoder {
 
     /// [`StaticEncoder::write_into`] with numbers of another type.
     pub(crate) fn write_as(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
-        let mut folded = self.table.clone();
-        for (row, a) in folded.data.chunks_mut(self.table.cols).zip(&self.log_weights) {
+        let mut folded = self.table.plain().into_owned();
+        for (row, a) in folded.data.chunks_mut(self.table.cols()).zip(&self.log_weights) {
             let weight = a.exp();
             row.iter_mut().for_each(|v| *v *= weight);
         }
@@ -129,6 +129,7 @@ impl StaticEncoder {
         let projection = modules.dense.map(|path| dense(&path, table.cols)).transpose()?;
         let log_weights = vec![0.0; table.rows()];
         let (normalize, prompts) = (modules.normalize, config.prompts);
+        let table = table.into();
         Ok(StaticEncoder { tokenizer, table, log_weights, projection, normalize, prompts })
     }
 }

@@ -41,9 +41,10 @@ pub struct StaticLearner {
 
 impl StaticLearner {
     /// Starts training. With `threads`, rayon's threads share each step; the result is the same.
-    pub fn new(encoder: StaticEncoder, threads: bool) -> Self {
+    pub fn new(mut encoder: StaticEncoder, threads: bool) -> Self {
+        encoder.table.plain_mut();
         StaticLearner {
-            table: Moments::new(encoder.table.data.len()),
+            table: Moments::new(encoder.table.values()),
             weights: Moments::new(encoder.log_weights.len()),
             projection: encoder.projection.as_ref().map(|p| Moments::new(p.data.len())),
             encoder,
@@ -71,7 +72,7 @@ impl StaticLearner {
     /// Unit vectors of the texts, one a row.
     pub fn forward(&mut self, bags: &Bags) -> &Matrix {
         let e = &self.encoder;
-        bag::forward(&e.table, &e.log_weights, bags, self.threads, &mut self.mean);
+        e.table.forward(&e.log_weights, bags, self.threads, &mut self.mean);
         match &e.projection {
             Some(p) => kernels::matmul(&self.mean, p, Transpose::None, self.threads, &mut self.out),
             None => self.out.clone_from(&self.mean),
@@ -97,13 +98,19 @@ impl StaticLearner {
             }
             None => &*grad,
         };
-        bag::backward(&e.table, &e.log_weights, bags, grad_mean, self.threads, &mut self.rows);
+        bag::backward(&e.table.plain(), &e.log_weights, bags, grad_mean, self.threads, &mut self.rows);
     }
 
     /// Moves the parameters along the gradients of the last [`StaticLearner::backward`].
     pub fn step(&mut self, s: &StepSettings) {
         let e = &mut self.encoder;
-        s.adam.step_rows(&mut e.table, &self.rows.rows, &self.rows.table, &mut self.table, (s.rate, s.step));
+        s.adam.step_rows(
+            e.table.plain_mut(),
+            &self.rows.rows,
+            &self.rows.table,
+            &mut self.table,
+            (s.rate, s.step),
+        );
         // Weights are a table of one column; decay would pull them towards 1, not towards nothing.
         let plain = AdamW { weight_decay: 0.0, ..s.adam };
         let mut column = Matrix { cols: 1, data: std::mem::take(&mut e.log_weights) };
@@ -117,29 +124,25 @@ impl StaticLearner {
         }
     }
 
-    fn tensors(&self) -> Vec<(&'static str, &[f32])> {
+    /// Parameters and moments, to save.
+    pub(crate) fn state(&self) -> impl Iterator<Item = (String, Cow<'_, [f32]>)> {
         let e = &self.encoder;
-        let mut all: Vec<(&'static str, &[f32])> = vec![
-            ("table", &e.table.data),
-            ("table.first", &self.table.first),
-            ("table.second", &self.table.second),
-            ("log_weights", &e.log_weights),
-            ("log_weights.first", &self.weights.first),
-            ("log_weights.second", &self.weights.second),
+        let mut all: Vec<(&'static str, Cow<[f32]>)> = vec![
+            ("table", e.table.data()),
+            ("table.first", (&self.table.first).into()),
+            ("table.second", (&self.table.second).into()),
+            ("log_weights", (&e.log_weights).into()),
+            ("log_weights.first", (&self.weights.first).into()),
+            ("log_weights.second", (&self.weights.second).into()),
         ];
         if let (Some(p), Some(m)) = (&e.projection, &self.projection) {
             all.extend([
-                ("projection", p.data.as_slice()),
-                ("projection.first", m.first.as_slice()),
-                ("projection.second", m.second.as_slice()),
+                ("projection", (&p.data).into()),
+                ("projection.first", (&m.first).into()),
+                ("projection.second", (&m.second).into()),
             ]);
         }
-        all
-    }
-
-    /// Parameters and moments, to save.
-    pub(crate) fn state(&self) -> impl Iterator<Item = (String, Cow<'_, [f32]>)> {
-        self.tensors().into_iter().map(|(name, values)| (name.to_owned(), Cow::Borrowed(values)))
+        all.into_iter().map(|(name, values)| (name.to_owned(), values))
     }
 
     /// Takes up what [`StaticLearner::state`] gave.
@@ -153,7 +156,7 @@ impl StaticLearner {
             *into = values;
             Ok(())
         };
-        read("table", &mut self.encoder.table.data)?;
+        read("table", &mut self.encoder.table.plain_mut().data)?;
         read("table.first", &mut self.table.first)?;
         read("table.second", &mut self.table.second)?;
         read("log_weights", &mut self.encoder.log_weights)?;

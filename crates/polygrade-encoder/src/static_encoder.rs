@@ -7,11 +7,12 @@
 //! function, so that sentence-transformers' `StaticEmbedding` (a plain mean) reads it. Known elsewhere as
 //! model2vec or static embeddings.
 
+use crate::table::Table;
 use crate::tokenizer::TextTokenizer;
 use crate::{TextKind, lsi};
 use polygrade_data::Result;
 use polygrade_nn::Matrix;
-use polygrade_nn::bag::{self, Bags};
+use polygrade_nn::bag::Bags;
 use polygrade_nn::kernels::{self, Transpose, l2_normalize};
 use polygrade_nn::rng::CounterRng;
 use rayon::prelude::*;
@@ -33,7 +34,7 @@ pub struct StaticEncoder {
     /// The tokeniser; its ids are rows of `table`.
     pub tokenizer: TextTokenizer,
     /// Token embeddings, vocabulary × width.
-    pub table: Matrix,
+    pub table: Table,
     /// The logarithm of each token's weight.
     pub log_weights: Vec<f32>,
     /// Optional projection, width × output width.
@@ -123,7 +124,12 @@ impl NewStaticBase {
         let settings = &self.settings;
         let mut out = StaticEncoder::random(self.tokenizer.clone(), settings.dim, settings.projection, seed);
         if let Some(meaning) = &self.meaning {
-            out.table.data.iter_mut().zip(&meaning.data).for_each(|(r, m)| *r = *r * RANDOM_PART + m);
+            out.table
+                .plain_mut()
+                .data
+                .iter_mut()
+                .zip(&meaning.data)
+                .for_each(|(r, m)| *r = *r * RANDOM_PART + m);
         }
         out.log_weights.clone_from(&self.log_weights);
         out.silence_unknown();
@@ -144,7 +150,7 @@ impl StaticEncoder {
         let table = random(tokenizer.vocab_size(), dim, 1);
         let mut out = StaticEncoder {
             log_weights: vec![0.0; table.rows()],
-            table,
+            table: table.into(),
             projection: projection.map(|out| random(dim, out, 2)),
             tokenizer,
             normalize: true,
@@ -157,7 +163,7 @@ impl StaticEncoder {
     /// The unknown token stands for unlike things: it says nothing, and other tools drop it.
     fn silence_unknown(&mut self) {
         if let Some(unknown) = self.tokenizer.unknown_id() {
-            self.table.row_mut(unknown as usize).fill(0.0);
+            self.table.plain_mut().row_mut(unknown as usize).fill(0.0);
             self.log_weights[unknown as usize] = 0.0;
         }
     }
@@ -170,23 +176,60 @@ impl StaticEncoder {
 
     /// Width of the vectors.
     pub fn dim(&self) -> usize {
-        self.projection.as_ref().map_or(self.table.cols, |p| p.cols)
+        self.projection.as_ref().map_or(self.table.cols(), |p| p.cols)
     }
 
     /// Tells encoders apart: a hash of parameters, prompts and tokeniser.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Xxh3::new();
         let projection = self.projection.iter().flat_map(|p| &p.data);
-        let values = self.table.data.iter().chain(&self.log_weights).chain(projection);
-        values.for_each(|v| hash.update(&v.to_bits().to_le_bytes()));
+        self.table.hash(&mut hash);
+        self.log_weights.iter().chain(projection).for_each(|v| hash.update(&v.to_bits().to_le_bytes()));
         hash.update(format!("{:?} {} {}", self.prompts, self.normalize, self.dim()).as_bytes());
         hash.update(self.tokenizer.to_json().unwrap_or_default().as_bytes());
         hash.digest()
     }
 
+    /// Moves the parameters by a share of the way to those of `other`. `false`, and nothing is moved, if the two have other
+    /// tokens or shapes.
+    pub fn move_towards(&mut self, other: &Self, share: f32) -> bool {
+        let shape = |p: &Option<Matrix>| p.as_ref().map(|p| (p.rows(), p.cols));
+        let same_shapes = (self.table.rows(), self.table.cols()) == (other.table.rows(), other.table.cols())
+            && shape(&self.projection) == shape(&other.projection);
+        let json = |e: &Self| e.tokenizer.to_json().ok();
+        if !same_shapes || json(self).is_none_or(|own| Some(own) != json(other)) {
+            return false;
+        }
+        let (from, to) = (self.table.plain_mut(), other.table.plain());
+        let towards = |x: &mut f32, y: &f32| *x += share * (y - *x);
+        from.data.par_iter_mut().zip(&to.data).for_each(|(x, y)| towards(x, y));
+        self.log_weights.iter_mut().zip(&other.log_weights).for_each(|(x, y)| towards(x, y));
+        if let (Some(from), Some(to)) = (&mut self.projection, &other.projection) {
+            from.data.iter_mut().zip(&to.data).for_each(|(x, y)| towards(x, y));
+        }
+        true
+    }
+
+    /// The same encoder with these tokens alone, renumbered in their order, for texts whose tokens are renumbered so; its
+    /// tokeniser stays as it was.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: &[u32]) -> Self {
+        let table = self.table.plain();
+        let mut some = Matrix { cols: table.cols, data: Vec::with_capacity(tokens.len() * table.cols) };
+        tokens.iter().for_each(|t| some.data.extend_from_slice(table.row(*t as usize)));
+        StaticEncoder {
+            tokenizer: self.tokenizer.clone(),
+            table: some.into(),
+            log_weights: tokens.iter().map(|t| self.log_weights[*t as usize]).collect(),
+            projection: self.projection.clone(),
+            normalize: self.normalize,
+            prompts: self.prompts.clone(),
+        }
+    }
+
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
-        self.table.data.len() + self.log_weights.len() + self.projection.as_ref().map_or(0, |p| p.data.len())
+        self.table.values() + self.log_weights.len() + self.projection.as_ref().map_or(0, |p| p.data.len())
     }
 
     /// The texts as bags of tokens, prompts included.
@@ -210,7 +253,7 @@ impl StaticEncoder {
     /// The vectors of texts that are tokenised already.
     pub fn encode_bags(&self, bags: &Bags, threads: bool) -> Matrix {
         let mut mean = Matrix::default();
-        bag::forward(&self.table, &self.log_weights, bags, threads, &mut mean);
+        self.table.forward(&self.log_weights, bags, threads, &mut mean);
         let mut out = match &self.projection {
             None => mean,
             Some(p) => {

@@ -34,6 +34,17 @@ pub struct TextTokenizer {
     lower_case: bool,
 }
 
+/// What a byte-pair encoding of [`TextTokenizer::train`] is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Merges {
+    /// The characters that merges begin with.
+    pub(crate) alphabet: String,
+    /// The pairs of tokens that are merged, in order.
+    pub(crate) pairs: Vec<[u32; 2]>,
+    /// Of pairs that make a token that an earlier one makes too: the pair's place, and the token.
+    pub(crate) repeated: Vec<[u32; 2]>,
+}
+
 /// Token of what the vocabulary does not hold.
 const UNKNOWN: &str = "[UNK]";
 
@@ -133,8 +144,8 @@ impl TextTokenizer {
     /// of other tokenisers.
     pub fn parts(&self) -> Vec<Option<[u32; 2]>> {
         let mut out = vec![None; self.vocab_size()];
-        if let Ok((_, merges)) = self.merges() {
-            for pair in merges {
+        if let Ok(merges) = self.merges() {
+            for pair in merges.pairs {
                 let whole = pair.map(|t| self.inner.id_to_token(t).unwrap_or_default()).concat();
                 if let Some(id) = self.inner.token_to_id(&whole) {
                     out[id as usize].get_or_insert(pair);
@@ -144,9 +155,8 @@ impl TextTokenizer {
         out
     }
 
-    /// What [`TextTokenizer::train`] made the tokeniser of: its characters, and the pairs of tokens that it merges, in
-    /// order. Another tokeniser is refused.
-    pub(crate) fn merges(&self) -> Result<(String, Vec<[u32; 2]>)> {
+    /// What [`TextTokenizer::train`] made the tokeniser of. Another tokeniser is refused.
+    pub(crate) fn merges(&self) -> Result<Merges> {
         let refused =
             || Error::Usage("only tokenisers that polygrade trained are written in the compact form".into());
         let ModelWrapper::BPE(model) = self.inner.get_model() else { return Err(refused()) };
@@ -154,41 +164,69 @@ impl TextTokenizer {
         let id = |token: &serde_json::Value| model.token_to_id(token.as_str()?);
         let pairs = json.get("merges").and_then(|m| m.as_array()).ok_or_else(refused)?;
         let pair = |p: &serde_json::Value| Some([id(p.get(0)?)?, id(p.get(1)?)?]);
-        let merges: Vec<[u32; 2]> = pairs.iter().map(pair).collect::<Option<_>>().ok_or_else(refused)?;
+        let pairs: Vec<[u32; 2]> = pairs.iter().map(pair).collect::<Option<_>>().ok_or_else(refused)?;
         let alphabet = (1..).map_while(|id| model.id_to_token(id)).take_while(|t| t.chars().count() == 1);
         let alphabet: String = alphabet.collect();
-        let (same, _) = TextTokenizer::from_merges(&alphabet, &merges)?;
-        if same.to_json()? == self.to_json()? { Ok((alphabet, merges)) } else { Err(refused()) }
+        let mut next = 1 + alphabet.chars().count() as u32;
+        let mut repeated = Vec::new();
+        for (i, pair) in pairs.iter().enumerate() {
+            let whole = pair.map(|t| model.id_to_token(t).unwrap_or_default()).concat();
+            match model.token_to_id(&whole).ok_or_else(refused)? {
+                id if id == next => next += 1,
+                id => repeated.push([i as u32, id]),
+            }
+        }
+        let merges = Merges { alphabet, pairs, repeated };
+        let (same, _) = TextTokenizer::from_merges(&merges)?;
+        if same.to_json()? == self.to_json()? { Ok(merges) } else { Err(refused()) }
     }
 
-    /// The tokeniser of such characters and merges, and the number of its tokens: the unknown token, the characters, then
-    /// what each merge first makes.
-    pub(crate) fn from_merges(alphabet: &str, merges: &[[u32; 2]]) -> Result<(Self, usize)> {
-        let mut tokens: Vec<String> = vec![UNKNOWN.into()];
-        tokens.extend(alphabet.chars().map(String::from));
-        let room = tokens.len() + merges.len();
-        let mut vocab = ahash::AHashMap::with_capacity(room);
-        vocab.extend(tokens.iter().cloned().zip(0u32..));
-        let mut pairs = Vec::with_capacity(merges.len());
-        for [a, b] in merges {
-            let (Some(a), Some(b)) = (tokens.get(*a as usize), tokens.get(*b as usize)) else {
-                return Err(Error::Usage("a merge joins tokens that are not there yet".into()));
-            };
-            let (a, b) = (a.clone(), b.clone());
-            let mut whole = String::with_capacity(a.len() + b.len());
-            whole.extend([a.as_str(), b.as_str()]);
-            let next = tokens.len() as u32;
-            if let std::collections::hash_map::Entry::Vacant(slot) = vocab.entry(whole) {
-                tokens.push(slot.key().clone());
-                slot.insert(next);
+    /// The tokeniser of such merges, and the number of its tokens: the unknown token, the characters, then what each merge
+    /// first makes.
+    pub(crate) fn from_merges(merges: &Merges) -> Result<(Self, usize)> {
+        let damaged = |what: &str| Error::Usage(format!("the merges make no tokeniser: {what}"));
+        // The tokens' texts, one after another, and where each ends.
+        let (mut texts, mut ends) = (Vec::from(UNKNOWN), vec![UNKNOWN.len()]);
+        for c in merges.alphabet.chars() {
+            texts.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+            ends.push(texts.len());
+        }
+        let place = |ends: &[usize], id: u32| {
+            let id = id as usize;
+            let from = if id == 0 { 0 } else { ends[id - 1] };
+            from..ends[id]
+        };
+        let mut repeated = merges.repeated.iter().peekable();
+        for (i, [a, b]) in merges.pairs.iter().enumerate() {
+            if *a.max(b) as usize >= ends.len() {
+                return Err(damaged("a merge joins tokens that are not there yet"));
             }
-            pairs.push((a, b));
+            if repeated.next_if(|[at, _]| *at as usize == i).is_none() {
+                texts.extend_from_within(place(&ends, *a));
+                texts.extend_from_within(place(&ends, *b));
+                ends.push(texts.len());
+            }
+        }
+        let texts = String::from_utf8(texts).map_err(|_| damaged("a token is no text"))?;
+        let text = |id: u32| texts[place(&ends, id)].to_owned();
+        let tokens = ends.len();
+        // Half of the time of loading each, before the model's own maps.
+        let (vocab, pairs): (ahash::AHashMap<String, u32>, Vec<(String, String)>) = rayon::join(
+            || {
+                let mut vocab = ahash::AHashMap::with_capacity(tokens);
+                vocab.extend((0..tokens as u32).map(|id| (text(id), id)));
+                vocab
+            },
+            || merges.pairs.iter().map(|[a, b]| (text(*a), text(*b))).collect(),
+        );
+        if vocab.len() != tokens {
+            return Err(damaged("two tokens are alike"));
         }
         let model = BPE::builder().vocab_and_merges(vocab, pairs).unk_token(UNKNOWN.into()).build();
-        let fault = |e: tokenizers::Error| Error::Usage(format!("the merges make no tokeniser: {e}"));
-        let mut inner = TextTokenizer::around(model.map_err(fault)?)?;
-        inner.add_special_tokens([tokenizers::AddedToken::from(UNKNOWN, true)]).map_err(fault)?;
-        Ok((TextTokenizer::plain(inner).without_unknown(), tokens.len()))
+        let mut inner = TextTokenizer::around(model.map_err(|e| damaged(&e.to_string()))?)?;
+        let unknown = tokenizers::AddedToken::from(UNKNOWN, true);
+        inner.add_special_tokens([unknown]).map_err(|e| damaged(&e.to_string()))?;
+        Ok((TextTokenizer::plain(inner).without_unknown(), tokens))
     }
 
     /// Number of tokens, added ones included.

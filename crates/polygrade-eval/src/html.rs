@@ -27,6 +27,30 @@ pub fn signed(x: f64) -> String {
     }
 }
 
+/// Round steps for an axis of this length.
+fn step(span: f64) -> f64 {
+    let rough = (span / 4.5).max(1e-6);
+    let power = 10f64.powf(rough.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough)
+}
+
+/// The round numbers between two ends that an axis names.
+pub fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
+    let step = step(high - low);
+    let first = (low / step).ceil() as i64;
+    let last = (high / step).floor() as i64;
+    (first..=last).map(move |i| i as f64 * step)
+}
+
+/// A tick's label: no more digits than it needs.
+pub fn tick(t: f64) -> String {
+    if t.abs() < 1e-9 {
+        return "0".into();
+    }
+    let text = value(t);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// The beginning of a page, up to its first heading.
 pub fn begin(title: &str) -> String {
     format!(
@@ -183,5 +207,7 @@ mod tests {
         assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
         assert_eq!(lang_name("pt-BR"), "Portuguese (pt-BR)");
         assert_eq!(lang_name("ewe"), "ewe");
+        assert_eq!([0.0, 0.3, 1.0, 0.125].map(tick), ["0", ".3", "1", ".125"]);
+        assert_eq!(ticks(0.21, 0.34).map(value).collect::<Vec<_>>(), [".250", ".300"]);
     }
 }

@@ -74,23 +74,46 @@ impl Bags {
     }
 }
 
+/// A table that can be read row by row.
+pub trait Rows: Sync {
+    /// Number of rows.
+    fn rows(&self) -> usize;
+    /// Number of columns.
+    fn cols(&self) -> usize;
+    /// `out += factor · row`
+    fn add(&self, row: usize, factor: f32, out: &mut [f32]);
+}
+
+impl Rows for Matrix {
+    fn rows(&self) -> usize {
+        Matrix::rows(self)
+    }
+    fn cols(&self) -> usize {
+        self.cols
+    }
+    fn add(&self, row: usize, factor: f32, out: &mut [f32]) {
+        axpy(factor, self.row(row), out);
+    }
+}
+
 /// The bags' vectors, one a row. A text without tokens gives zeros.
 ///
 /// # Panics
 /// When a token id is outside the table.
-pub fn forward(table: &Matrix, log_weights: &[f32], bags: &Bags, threads: bool, out: &mut Matrix) {
-    out.reset(bags.len(), table.cols);
+pub fn forward<R: Rows>(table: &R, log_weights: &[f32], bags: &Bags, threads: bool, out: &mut Matrix) {
+    let cols = table.cols();
+    out.reset(bags.len(), cols);
     let one = |(i, row): (usize, &mut [f32])| {
         let tokens = bags.get(i);
         let scale = 1.0 / tokens.len().max(1) as f32;
         for &t in tokens {
-            axpy(log_weights[t as usize].exp() * scale, table.row(t as usize), row);
+            table.add(t as usize, log_weights[t as usize].exp() * scale, row);
         }
     };
     if threads {
-        out.data.par_chunks_mut(table.cols).with_min_len(16).enumerate().for_each(one);
+        out.data.par_chunks_mut(cols).with_min_len(16).enumerate().for_each(one);
     } else {
-        out.data.chunks_mut(table.cols).enumerate().for_each(one);
+        out.data.chunks_mut(cols).enumerate().for_each(one);
     }
 }
 

@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod device;
 pub mod kernels;
 pub mod optim;
+pub mod packed;
 pub mod params;
 pub mod rng;
 pub mod simd;

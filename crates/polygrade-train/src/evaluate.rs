@@ -34,6 +34,26 @@ impl TokenizedCollection {
 }
 
 impl TokenizedCollection {
+    /// Renumbers the tokens of all texts, in their order, so that none is left out: the tokens that there were. For
+    /// [`StaticEncoder::with_tokens`](polygrade_encoder::StaticEncoder::with_tokens).
+    pub fn renumber(&mut self) -> Vec<u32> {
+        let highest = [&self.queries, &self.passages].into_iter().flat_map(|b| &b.tokens).max();
+        let mut new = vec![u32::MAX; highest.map_or(0, |t| *t as usize + 1)];
+        [&self.queries, &self.passages]
+            .into_iter()
+            .flat_map(|b| &b.tokens)
+            .for_each(|t| new[*t as usize] = 0);
+        let mut there = Vec::new();
+        for (token, number) in new.iter_mut().enumerate().filter(|(_, n)| **n == 0) {
+            *number = there.len() as u32;
+            there.push(token as u32);
+        }
+        let renumber = |bags: &mut Bags| bags.tokens.iter_mut().for_each(|t| *t = new[*t as usize]);
+        renumber(&mut self.queries);
+        renumber(&mut self.passages);
+        there
+    }
+
     /// These texts for the training of a head: `encoder` as a [`FrozenEncoder`], which keeps the vectors of the texts
     /// that `query` and `passage` want, and the texts as it knows them. Other texts get vectors of zeros.
     pub fn frozen(

@@ -117,7 +117,13 @@ impl Settings {
         Settings { loss: self.loss.with(loss, usual), ..self.clone() }
     }
 
-    /// The defaults for an encoder.
+    /// The defaults for going on from a model. The weights of its tokens are learned already: at a new encoder's rate they are
+    /// soon worse (docs/results.md).
+    pub fn for_model(encoder: &Encoder) -> Self {
+        Settings { weight_rate: 0.005, ..Settings::for_encoder(encoder) }
+    }
+
+    /// The defaults for a new encoder.
     pub fn for_encoder(encoder: &Encoder) -> Self {
         match encoder {
             Encoder::Static(_) => Settings::default(),

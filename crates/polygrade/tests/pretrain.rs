@@ -96,6 +96,19 @@ fn from_texts_to_an_encoder_that_translates() {
     ok(&["model", "compact", &whole, "--out", &small]);
     let info = |model: &str| json(&["model", "info", model]);
     assert_eq!(info(&small)["vocabulary"], info(&whole)["vocabulary"]);
+    assert!(fs::read_to_string(dir.path().join("whole/pretraining.html")).unwrap().contains("German (de)"));
+
+    // The mean of a model and itself is the model; few bits are a small file, to which the next tool returns as it is.
+    let (soup, four) = (at("soup"), at("four.safetensors"));
+    ok(&["model", "average", &whole, &whole, "--out", &soup]);
+    assert!(model(&whole) == model(&soup));
+    ok(&["model", "compact", &soup, "--bits", "4", "--out", &four]);
+    let size = |path: &str| fs::metadata(path).unwrap().len();
+    assert!(size(&four) < size(&small) && info(&four)["dim"] == info(&whole)["dim"]);
+    ok(&["model", "compact", &four, "--bits", "4", "--out", &at("again.safetensors")]);
+    assert_eq!(fs::read(&four).unwrap(), fs::read(at("again.safetensors")).unwrap());
+    fails(&["model", "compact", &soup, "--bits", "3", "--out", &at("three")], 2, &["2, 4 and 8"]);
+    fails(&["model", "average", &whole, "pocket", "--out", &at("other")], 2, &["other tokens"]);
     fails(&["pretrain", &texts, "--langs", "en,de", "--tokenizer", &tokens, "--out", &whole], 2, &["exists"]);
 }
 

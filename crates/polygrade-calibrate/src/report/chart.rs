@@ -3,32 +3,9 @@
 use crate::outcome::{ArmRow, Cell, PolicyRow};
 use crate::plan::Method;
 use polygrade_eval::bootstrap::Interval;
-use polygrade_eval::html::{escape, signed, value};
+use polygrade_eval::html::{escape, signed, tick, ticks, value};
 use polygrade_train::Policy;
 use std::fmt::Write;
-
-/// Round steps for an axis of this length.
-fn step(span: f64) -> f64 {
-    let rough = (span / 4.5).max(1e-6);
-    let power = 10f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough)
-}
-
-pub(super) fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
-    let step = step(high - low);
-    let first = (low / step).ceil() as i64;
-    let last = (high / step).floor() as i64;
-    (first..=last).map(move |i| i as f64 * step)
-}
-
-/// A tick's label: no more digits than it needs.
-pub(super) fn tick(t: f64) -> String {
-    if t.abs() < 1e-9 {
-        return "0".into();
-    }
-    let text = value(t);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
 
 /// Lowest and highest value that a cell's panel has to show.
 fn extent(cell: &Cell) -> (f64, f64) {
@@ -37,7 +14,7 @@ fn extent(cell: &Cell) -> (f64, f64) {
         .policies
         .iter()
         .flat_map(|p| [best + p.minus_best.low, best + p.minus_best.high, level(best, p)]);
-    let all = ends.chain(whole(cell).map(|a| a.dev));
+    let all = ends.chain(whole(cell).map(|a| a.dev)).chain(untrained(cell));
     all.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)))
 }
 
@@ -48,6 +25,12 @@ fn best_mean(cell: &Cell) -> f64 {
 /// Where a method stands beside the best: a method that left a race is shown by its difference when it left.
 fn level(best: f64, p: &PolicyRow) -> f64 {
     best + p.minus_best.mean
+}
+
+/// Where the encoder stands that training starts from, as seen from the best; `None` where it was not measured on dev.
+pub(super) fn untrained(cell: &Cell) -> Option<f64> {
+    let best = cell.policies.iter().find(|p| p.policy == cell.tau_best)?;
+    Some(best.mean - best.minus_untrained?.mean)
 }
 
 /// The single models of methods that went as far as the best.
@@ -94,6 +77,15 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
     let _ =
         write!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{}\" y1=\"{base}\" y2=\"{base}\"/>", w - right);
     let best = best_mean(cell);
+    if let Some(start) = untrained(cell) {
+        let _ = write!(
+            svg,
+            "<g><line class=\"untrained\" x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/><title>untrained: {2}</title></g>",
+            w - right,
+            y(start),
+            value(start)
+        );
+    }
     // Thresholds have an order that a line can follow; other methods have none.
     let points: Vec<String> = cell
         .policies
@@ -138,7 +130,9 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
             } else {
                 format!(", {} to the best {}", signed(p.minus_best.mean), range(&p.minus_best))
             }
-        );
+        ) + &p
+            .minus_untrained
+            .map_or(String::new(), |d| format!("; training adds {} {}", signed(d.mean), range(&d)));
         let place = if long {
             format!(
                 "transform=\"translate({:.1},{:.1}) rotate(-50)\" text-anchor=\"end\"",
@@ -342,15 +336,4 @@ pub(super) fn forest(rows: &[(String, f64, [f64; 2], String)]) -> String {
         h - 5.0
     );
     svg
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!([0.0, 0.3, 1.0, 0.125].map(tick), ["0", ".3", "1", ".125"]);
-        assert_eq!(ticks(0.21, 0.34).map(value).collect::<Vec<_>>(), [".250", ".300"]);
-    }
 }

@@ -179,7 +179,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
         out,
         "<h3>Threshold and effectiveness, by language of the query</h3>\n<p class=\"note\">{pool} \
         Large dots: means over seeds and {} queries or fewer a language (of one that left a race, the best less the difference when it left); ring: the highest; small dots: single seeds; whiskers: \
-        {:.0} % interval of the paired difference to the highest. All panels have the same scale, each its own range. Top right: the thresholds that cannot be told from the highest; open where none is ruled out.</p>",
+        {:.0} % interval of the paired difference to the highest. Dashed: the encoder before training. All panels have the same scale, each its own range. Top right: the thresholds that cannot be told from the highest; open where none is ruled out.</p>",
         cells.iter().map(|x| x.queries).max().unwrap_or(0),
         c.level * 100.0
     );
@@ -209,6 +209,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
         chart::heat(&panels, lang_name)
     );
 
+    out += &gains(&panels, c.level);
     let _ = writeln!(
         out,
         "<h3>Class balance in training</h3>\n<p class=\"note\"><span class=\"key\"><i style=\"background:var(--accent)\"></i>positives</span>\
@@ -229,6 +230,44 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
     }
     out += &search::races(c, scenario);
     out + &test_part(c, scenario)
+}
+
+/// What training under each method adds to the encoder that it starts from.
+fn gains(panels: &[&Cell], level: f64) -> String {
+    let Some(first) = panels.first().filter(|c| c.policies.iter().any(|p| p.minus_untrained.is_some()))
+    else {
+        return String::new();
+    };
+    let mut out = format!(
+        "<h3>What training adds</h3>\n<p class=\"note\">nDCG@10 on dev under each method, as far as it was trained, less that of the encoder before \
+         training, with {:.0} % intervals; in bold where the interval is above 0, grey where it holds 0.</p>\n\
+         <div class=\"wide\"><table><thead><tr><th>queries in</th><th>untrained</th>",
+        level * 100.0
+    );
+    for p in &first.policies {
+        let _ = write!(out, "<th>{}</th>", escape(&p.policy.title()));
+    }
+    out += "</tr></thead><tbody>\n";
+    for cell in panels {
+        let class = if cell.query_lang == ALL { " class=\"all\"" } else { "" };
+        let start = chart::untrained(cell).map_or("–".into(), value);
+        let _ = write!(out, "<tr{class}><td>{}</td><td>{start}</td>", escape(&lang_name(&cell.query_lang)));
+        for p in &cell.policies {
+            let _ = match &p.minus_untrained {
+                None => write!(out, "<td>–</td>"),
+                Some(d) => {
+                    let class = match (d.low > 0.0, d.high < 0.0) {
+                        (true, _) => " class=\"best\"",
+                        (_, true) => "",
+                        _ => " class=\"faint\"",
+                    };
+                    write!(out, "<td{class}>{}<small>{}</small></td>", signed(d.mean), range(d))
+                }
+            };
+        }
+        out += "</tr>\n";
+    }
+    out + "</tbody></table></div>\n"
 }
 
 fn test_part(c: &Calibration, scenario: Scenario) -> String {

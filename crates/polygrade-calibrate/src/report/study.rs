@@ -1,11 +1,10 @@
 //! The curves of studies: effectiveness against the amount of data, and against noise in the grades.
 
-use super::chart::{tick, ticks};
 use super::title;
 use crate::outcome::Calibration;
 use crate::plan::Method;
 use crate::study::Point;
-use polygrade_eval::html::{escape, signed, value};
+use polygrade_eval::html::{escape, signed, tick, ticks, value};
 use polygrade_train::Scenario;
 use std::fmt::Write;
 

@@ -204,9 +204,10 @@ fn gathered(encoder: &Encoder, all: &Vocabulary, rows: &[u32], new_id: &[Option<
     }
     Ok(match encoder {
         Encoder::Static(e) => {
-            let mut table =
-                Matrix { cols: e.table.cols, data: Vec::with_capacity(rows.len() * e.table.cols) };
-            rows.iter().for_each(|id| table.data.extend_from_slice(e.table.row(*id as usize)));
+            let old = e.table.plain();
+            let mut table = Matrix { cols: old.cols, data: Vec::with_capacity(rows.len() * old.cols) };
+            rows.iter().for_each(|id| table.data.extend_from_slice(old.row(*id as usize)));
+            let table = table.into();
             let log_weights = rows.iter().map(|id| e.log_weights[*id as usize]).collect();
             let (projection, prompts) = (e.projection.clone(), e.prompts.clone());
             StaticEncoder { tokenizer, table, log_weights, projection, normalize: e.normalize, prompts }

@@ -32,6 +32,9 @@ use polygrade_nn::optim::{AdamW, Decay, Schedule};
 use polygrade_nn::rng::CounterRng;
 use std::path::Path;
 
+/// A joined text stands among so many others at most.
+const JOINED_MOST: usize = 3;
+
 /// Settings of pretraining. The defaults are those that `pocket` was made with; see docs/results.md.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -51,6 +54,9 @@ pub struct Settings {
     /// again, anew each time; for static encoders. Rare words are met in their parts, as in BPE-dropout (Provilkov et al.
     /// 2020, arXiv 1910.13267), without tokenising again.
     pub split: f32,
+    /// Probability with which one text of a pair stands among one to three others of its side and language, so that a
+    /// sentence is to find a passage that holds its translation; for static encoders. Such a passage has no teacher.
+    pub join: f32,
     /// Share of its tokens that each text of a batch goes without, drawn anew each time; for static encoders.
     pub token_dropout: f32,
     /// Highest learning rate.
@@ -77,6 +83,7 @@ impl Default for Settings {
             temperature: 0.1,
             lang_sampling: 2.0,
             split: 0.1,
+            join: 0.5,
             token_dropout: 0.0,
             rate: 0.03,
             weight_rate: 0.02,
@@ -111,6 +118,10 @@ pub struct Pretrainer<'a> {
     dealt: u64,
     step: u64,
     pairs: Vec<[u32; 2]>,
+    /// The place of each pair's language.
+    langs: Vec<usize>,
+    /// Of the texts in the batch, first those of one side: whether they are less or more than the text itself.
+    changed: Vec<bool>,
     bags: Bags,
     kept: Vec<u32>,
     /// The two tokens that each was merged from.
@@ -142,18 +153,19 @@ impl<'a> Pretrainer<'a> {
             && settings.lang_sampling >= 1.0
             && settings.batch >= 2
             && [settings.token_dropout, settings.split].iter().all(|p| (0.0..1.0).contains(p))
+            && (0.0..=1.0).contains(&settings.join)
             && settings.epochs > 0.0;
         if !sound {
             return fault(
                 "weights must be 0 or more and one above, the temperature above 0, the sampling temperature 1 or more, \
-                 a batch 2 pairs or more, split and token dropout below 1"
+                 a batch 2 pairs or more, split and token dropout below 1, join 1 at most"
                     .into(),
             );
         }
-        if settings.token_dropout + settings.split > 0.0 && matches!(student, Encoder::Transformer(_)) {
-            return fault(
-                "--split and --token-dropout are for static encoders; a transformer has its own".into(),
-            );
+        let changes = settings.token_dropout + settings.split + settings.join;
+        if changes > 0.0 && matches!(student, Encoder::Transformer(_)) {
+            let what = "--split, --join and --token-dropout are for static encoders, to which a text is a bag of tokens";
+            return fault(what.into());
         }
         if settings.distil > 0.0 {
             match &teacher {
@@ -198,6 +210,8 @@ impl<'a> Pretrainer<'a> {
             dealt: 0,
             step: 0,
             pairs: Vec::new(),
+            langs: Vec::new(),
+            changed: Vec::new(),
             bags: Bags::new(),
             kept: Vec::new(),
             parts,
@@ -252,12 +266,8 @@ impl<'a> Pretrainer<'a> {
             let texts = self.pairs.iter().map(|p| p[0]).chain(self.pairs.iter().map(|p| p[1]));
             let taught = texts.map(|t| self.corpus.taught[t as usize]).enumerate();
             // Half a text does not say what the whole does.
-            let whole = |i: usize| {
-                let pair = self.pairs[i % self.pairs.len()];
-                pair[0] != pair[1]
-            };
             let (places, rows): (Vec<usize>, Vec<u32>) =
-                taught.filter(|(i, row)| *row != NONE && whole(*i)).unzip();
+                taught.filter(|(i, row)| *row != NONE && !self.changed[*i]).unzip();
             teacher.read(&rows, &mut self.targets)?;
             report.distil = distil(vectors, (&places, &self.targets), s.distil, &mut grad);
         }
@@ -283,10 +293,13 @@ impl<'a> Pretrainer<'a> {
         let counts =
             rounded(&lang_shares(&sizes, self.settings.lang_sampling), self.settings.batch, rng.uniform(0));
         self.pairs.clear();
+        self.langs.clear();
         let mut hand = Vec::new();
-        for ((deck, pairs), count) in self.decks.iter_mut().zip(&self.corpus.pairs).zip(counts) {
+        let decks = self.decks.iter_mut().zip(&self.corpus.pairs).zip(counts).enumerate();
+        for (lang, ((deck, pairs), count)) in decks {
             hand.clear();
             deck.deal(count, &mut hand);
+            self.langs.resize(self.langs.len() + hand.len(), lang);
             self.pairs.extend(hand.iter().map(|i| pairs[*i as usize]));
         }
         self.dealt += 1;
@@ -295,16 +308,39 @@ impl<'a> Pretrainer<'a> {
     /// The tokens of the batch: first texts, then second ones.
     fn fill(&mut self) {
         self.bags.clear();
-        let rng = CounterRng::new(self.settings.seed).fork(3).fork(self.step);
+        self.changed.clear();
+        let s = &self.settings;
+        let rng = CounterRng::new(s.seed).fork(3).fork(self.step);
+        let mut text = Vec::new();
         for side in 0..2 {
             for (i, pair) in self.pairs.iter().enumerate() {
                 let tokens = self.corpus.tokens.get(pair[side] as usize);
                 let cropped = pair[0] == pair[1];
+                // The same for both sides, of which one is joined.
+                let both = rng.fork((2 * i) as u64).fork(2);
+                let joined = !cropped && both.uniform(0) < f64::from(s.join) && both.below(1, 2) == side;
+                self.changed.push(cropped || joined);
                 let rng = rng.fork((2 * i + side) as u64);
                 let span = if cropped { crop(tokens, &rng) } else { tokens };
-                let rates = (self.settings.split, self.settings.token_dropout);
-                altered(span, (&self.parts, rates), &rng.fork(1), &mut self.kept);
-                self.bags.push(&self.kept);
+                altered(span, (&self.parts, (s.split, s.token_dropout)), &rng.fork(1), &mut self.kept);
+                if !joined {
+                    self.bags.push(&self.kept);
+                    continue;
+                }
+                text.clone_from(&self.kept);
+                let others = &self.corpus.pairs[self.langs[i]];
+                for n in 0..1 + both.below(2, JOINED_MOST) as u64 {
+                    let other = others[both.below(3 + n, others.len())][side];
+                    let tokens = self.corpus.tokens.get(other as usize);
+                    altered(
+                        tokens,
+                        (&self.parts, (s.split, s.token_dropout)),
+                        &rng.fork(3 + n),
+                        &mut self.kept,
+                    );
+                    text.extend_from_slice(&self.kept);
+                }
+                self.bags.push(&text);
             }
         }
     }
@@ -446,6 +482,7 @@ fn distil(vectors: &Matrix, (places, targets): (&[usize], &Matrix), weight: f32,
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
     use polygrade_nn::kernels::l2_normalize;
@@ -488,6 +525,44 @@ mod tests {
         let mut grad = Matrix::zeros(4, 2);
         assert_eq!(ranking(&vectors, &[3, 3], 0.05, 1.0, &mut grad), 0.0);
         assert!((ranking(&vectors, &[3, 4], 0.05, 1.0, &mut grad) - 2f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_text_of_a_pair_is_joined_with_others_of_its_side() {
+        let words = ["one", "two", "three", "four", "five", "six"];
+        let texts: Vec<String> = words.iter().flat_map(|w| [format!("{w} en"), format!("{w} de")]).collect();
+        let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let tokenizer = polygrade_encoder::TextTokenizer::train(60, &refs).unwrap();
+        let student = polygrade_encoder::StaticEncoder::random(tokenizer, 8, None, 1);
+        let lang = |tag| Lang::parse(tag).unwrap();
+        let langs = [lang("en"), lang("de")];
+        let mut builder = CorpusBuilder::new(&student, None, &langs, false);
+        for pair in texts.chunks(2) {
+            builder.add(vec![(lang("en"), pair[0].clone()), (lang("de"), pair[1].clone())]).unwrap();
+        }
+        let corpus = builder.finish().unwrap();
+        let settings = Settings { join: 1.0, split: 0.0, distil: 0.0, batch: 6, ..Settings::default() };
+        let mut trainer = Pretrainer::new(student.into(), &corpus, None, settings, false).unwrap();
+        trainer.deal();
+        trainer.fill();
+        let (n, mut sides) = (trainer.pairs.len(), [0, 0]);
+        for (i, pair) in trainer.pairs.iter().enumerate() {
+            let own = [0, 1].map(|side| corpus.tokens.get(pair[side] as usize));
+            let is = [0, 1].map(|side| trainer.bags.get(side * n + i));
+            let joined = [0, 1].map(|side| is[side].len() > own[side].len());
+            assert_eq!([0, 1].map(|side| trainer.changed[side * n + i]), joined);
+            assert!(joined[0] != joined[1], "one of the two");
+            assert!((0..2).all(|side| is[side].starts_with(own[side])));
+            let side = usize::from(joined[1]);
+            sides[side] += 1;
+            let shared = |text: &[u32]| text.iter().filter(|t| is[side].contains(t)).count();
+            let whole = |p: &&[u32; 2]| {
+                let text = corpus.tokens.get(p[side] as usize);
+                shared(text) == text.len()
+            };
+            assert!((1..=4).contains(&corpus.pairs.iter().flatten().filter(whole).count()));
+        }
+        assert!(sides.iter().all(|s| *s > 0), "now this side, now that: {sides:?}");
     }
 
     #[test]

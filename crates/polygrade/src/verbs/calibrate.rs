@@ -218,7 +218,7 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
         return Err(Error::Usage("--seeds must be 1 to 1000".into()));
     }
     let first = args.training.seed;
-    let mut settings = args.training.settings(&base.encoder(first))?;
+    let mut settings = args.training.settings(base)?;
     settings.negatives = args.training.negative_settings.load(collection, &langs)?;
     if settings.align.is_some() {
         return Err(Error::Usage("--align is for train; calibrate compares labels and losses".into()));

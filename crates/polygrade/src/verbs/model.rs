@@ -55,10 +55,13 @@ enum What {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Write a static model to one small file: 8-bit embeddings, and the tokeniser as its merges
+    /// Write a static model to one small file: embeddings in few bits, and the tokeniser as its merges
     Compact {
         /// The model, with a tokeniser that polygrade trained
         model: String,
+        /// Bits of a number: 2, 4 or 8
+        #[arg(long, default_value_t = 8, value_name = "N")]
+        bits: u32,
         /// The file; verbs take it as a model
         #[arg(long)]
         out: PathBuf,
@@ -71,7 +74,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         What::Diff { a, b, top } => diff(&a, &b, top, ui),
         What::Average { models, out } => average(&models, &out, ui),
         What::Save { model, out } => save(&model, &out, ui),
-        What::Compact { model, out } => compact(&model, &out, ui),
+        What::Compact { model, bits, out } => compact(&model, bits, &out, ui),
     }
 }
 
@@ -136,7 +139,7 @@ fn info(model: &str, ui: &Ui) -> Result<()> {
     };
     match &encoder {
         Encoder::Static(e) => {
-            out.token_parameters = e.table.data.len();
+            out.token_parameters = e.table.values();
             out.memory_to_run_mib = mib(out.parameters);
             out.memory_to_train_mib = mib(3 * out.parameters);
         }
@@ -267,11 +270,24 @@ fn diff(a: &str, b: &str, top: usize, ui: &Ui) -> Result<()> {
 }
 
 fn average(models: &[String], out: &std::path::Path, ui: &Ui) -> Result<()> {
-    let mut mean = load_transformer(&models[0])?;
+    let load = |model: &str| ModelOptions::default().load(model);
+    let mut mean = load(&models[0])?;
     for (i, model) in models.iter().enumerate().skip(1) {
-        let next = load_transformer(model)?;
-        same_shapes([&models[0], model], &mean, &next)?;
-        mean.move_towards(&next, 1.0 / (i as f32 + 1.0));
+        let share = 1.0 / (i as f32 + 1.0);
+        let fits = match (&mut mean, load(model)?) {
+            (Encoder::Transformer(mean), Encoder::Transformer(next)) => {
+                same_shapes([&models[0], model], mean, &next)?;
+                mean.move_towards(&next, share);
+                true
+            }
+            (Encoder::Static(mean), Encoder::Static(next)) => mean.move_towards(&next, share),
+            _ => false,
+        };
+        if !fits {
+            let what =
+                format!("{} and {model} have other tokens or shapes; see: polygrade model info", models[0]);
+            return Err(Error::Usage(what));
+        }
     }
     let card = format!(
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n# Average of {} models\n\n\
@@ -296,7 +312,7 @@ fn save(model: &str, out: &std::path::Path, ui: &Ui) -> Result<()> {
     ui.result(&value, |_| format!("{}: {model}", out.display()))
 }
 
-fn compact(model: &str, out: &std::path::Path, ui: &Ui) -> Result<()> {
+fn compact(model: &str, bits: u32, out: &std::path::Path, ui: &Ui) -> Result<()> {
     let Encoder::Static(encoder) = ModelOptions::default().load(model)? else {
         return Err(Error::Usage(format!(
             "{model} is a transformer; only static models have a compact form"
@@ -306,8 +322,8 @@ fn compact(model: &str, out: &std::path::Path, ui: &Ui) -> Result<()> {
         let what = "the compact form has no prompts, and vectors of length 1: this model differs";
         return Err(Error::Usage(what.into()));
     }
-    let bytes = encoder.to_compact()?;
+    let bytes = encoder.to_compact(bits)?;
     polygrade_data::io::write(out, &bytes)?;
-    let value = serde_json::json!({ "out": out.display().to_string(), "model": model, "bytes": bytes.len() });
+    let value = serde_json::json!({ "out": out.display().to_string(), "model": model, "bits": bits, "bytes": bytes.len() });
     ui.result(&value, |_| format!("{}: {:.1} MiB", out.display(), bytes.len() as f64 / f64::from(1 << 20)))
 }

@@ -1,5 +1,7 @@
 //! `polygrade pretrain`: parallel text, and perhaps a teacher → a multilingual encoder.
 
+mod report;
+
 use super::common::{ModelOptions, prepare};
 use crate::ui::{Ui, table};
 use polygrade_data::bitext::{self, Source};
@@ -38,9 +40,9 @@ pub(crate) struct Args {
     /// Numbers in the teacher's products: f32, bf16 or int8
     #[arg(long, default_value = "f32", value_parser = ["f32", "bf16", "int8"])]
     teacher_precision: String,
-    /// Width of a new static encoder's embeddings
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    dim: usize,
+    /// Width of a new static encoder's embeddings; the teacher's unless given, 256 without one
+    #[arg(long, value_name = "N")]
+    dim: Option<usize>,
     #[command(flatten)]
     training: Training,
     /// Folder for the teacher's vectors and checkpoints, of use to a run that goes on and to others; OUT.work unless given
@@ -78,6 +80,10 @@ struct Training {
     /// Probability with which a token is taken apart into the two that it was merged from; 0.1 for a static encoder
     #[arg(long, value_name = "P")]
     split: Option<f32>,
+    /// Probability with which one text of a pair is joined with one to three others of its language, so that a sentence
+    /// is to find a passage; 0.5 for a static encoder
+    #[arg(long, value_name = "P")]
+    join: Option<f32>,
     /// Share of its tokens that each text of a batch goes without
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     token_dropout: f32,
@@ -177,6 +183,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     encoder.write_into(new.path(), &card(&args, &settings, &report), Dtype::F32)?;
     let json = serde_json::to_vec_pretty(&report).map_err(|e| Error::Internal(e.to_string()))?;
     io::write(&new.path().join("pretraining.json"), &json)?;
+    io::write(&new.path().join("pretraining.html"), report::html(&report).as_bytes())?;
     new.commit()?;
     if checkpoint.exists() {
         std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
@@ -212,9 +219,10 @@ fn student(args: &Args, width: Option<usize>) -> Result<Encoder> {
         return Err(Error::Usage("give --tokenizer or --encoder".into()));
     };
     let file = if dir.is_dir() { dir.join("tokenizer.json") } else { dir.clone() };
-    let projection = width.filter(|w| *w != args.dim);
+    let dim = args.dim.or(width).unwrap_or(256);
+    let projection = width.filter(|w| *w != dim);
     let tokenizer = TextTokenizer::load(&file)?.without_unknown();
-    Ok(StaticEncoder::random(tokenizer, args.dim, projection, args.training.seed).into())
+    Ok(StaticEncoder::random(tokenizer, dim, projection, args.training.seed).into())
 }
 
 fn read(sources: &[Source], mut builder: CorpusBuilder, ui: &Ui) -> Result<Corpus> {
@@ -265,12 +273,14 @@ fn train(
 
 impl Training {
     fn settings(&self, student: &Encoder) -> Settings {
-        let (split, rate) = match student {
-            Encoder::Static(_) => (Settings::default().split, Settings::default().rate),
-            Encoder::Transformer(_) => (0.0, polygrade_train::Settings::for_transformers().rate),
+        let own = Settings::default();
+        let (split, join, rate) = match student {
+            Encoder::Static(_) => (own.split, own.join, own.rate),
+            Encoder::Transformer(_) => (0.0, 0.0, polygrade_train::Settings::for_transformers().rate),
         };
         Settings {
             split: self.split.unwrap_or(split),
+            join: self.join.unwrap_or(join),
             token_dropout: self.token_dropout,
             adam: AdamW { weight_decay: self.weight_decay, ..Settings::default().adam },
             epochs: self.epochs,

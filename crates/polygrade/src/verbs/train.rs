@@ -99,12 +99,13 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         check_free(&args.out)?;
     }
     let base = args.new.base(&args.encoder, &collection)?;
-    let encoder = base.encoder(args.training.seed);
     let mut settings = match args.head.is_wanted() {
-        true => args.training.settings_over(&encoder, Settings::for_head(&encoder))?,
-        false => args.training.settings(&encoder)?,
+        true => {
+            let encoder = base.encoder(args.training.seed);
+            args.training.settings_over(&encoder, Settings::for_head(&encoder))?
+        }
+        false => args.training.settings(&base)?,
     };
-    drop(encoder);
     settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
     let policies = match policies {
         Some(policies) => policies,

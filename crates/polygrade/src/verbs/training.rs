@@ -6,6 +6,7 @@ mod head;
 mod loss;
 mod negatives;
 
+use super::common::Base;
 pub(crate) use align::Align;
 use batches::Batches;
 pub(crate) use head::HeadArgs;
@@ -35,9 +36,9 @@ pub(crate) struct Training {
     /// Highest learning rate [default: 0.001, transformer 2e-5, head 1e-4]
     #[arg(long)]
     learning_rate: Option<f32>,
-    /// Highest learning rate of the tokens' weights of a static encoder
-    #[arg(long, default_value_t = Settings::default().weight_rate)]
-    weight_learning_rate: f32,
+    /// Highest learning rate of the tokens' weights of a static encoder [default: 0.02 for a new one, 0.005 for a model]
+    #[arg(long)]
+    weight_learning_rate: Option<f32>,
     /// Share of the steps that warm up
     #[arg(long, default_value_t = Settings::default().warmup)]
     warmup_ratio: f32,
@@ -112,8 +113,13 @@ impl Training {
         Ok(matches!(self.batches.settings()?.composition, Composition::Hybrid(_)))
     }
 
-    pub(crate) fn settings(&self, encoder: &Encoder) -> Result<Settings> {
-        self.settings_over(encoder, Settings::for_encoder(encoder))
+    pub(crate) fn settings(&self, base: &Base) -> Result<Settings> {
+        let encoder = base.encoder(self.seed);
+        let default = match base {
+            Base::New(_) => Settings::for_encoder(&encoder),
+            Base::Model(_) => Settings::for_model(&encoder),
+        };
+        self.settings_over(&encoder, default)
     }
 
     /// The settings with other defaults than those of the encoder.
@@ -125,7 +131,7 @@ impl Training {
             batch: self.batch_size,
             loss: self.loss.settings(&default.loss)?,
             rate: self.learning_rate.unwrap_or(default.rate),
-            weight_rate: self.weight_learning_rate,
+            weight_rate: self.weight_learning_rate.unwrap_or(default.weight_rate),
             warmup: self.warmup_ratio,
             decay: match self.schedule.as_str() {
                 "cosine" => Decay::Cosine,
