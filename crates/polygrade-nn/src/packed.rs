@@ -183,15 +183,16 @@ mod tests {
     /// Of normal numbers, the best uniform levels lose .1188 (2 bits) and .0115 (4 bits) of the variance (Max 1960).
     #[test]
     fn the_loss_is_that_of_the_best_levels() {
-        let plain = matrix(40, 384);
-        for (bits, most) in [(2, 0.122), (4, 0.0125), (8, 0.0003)] {
+        let plain = matrix(400, 384);
+        for (bits, most) in [(2, 0.1188), (4, 0.0116), (8, 0.0001)] {
             let back = PackedRows::pack(&plain, bits).unpack();
-            for i in 0..plain.rows() {
-                let square = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v * v)).sum::<f64>();
+            let square = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v * v)).sum::<f64>();
+            let lost = |i: usize| {
                 let lost = square(&mut plain.row(i).iter().zip(back.row(i)).map(|(a, b)| a - b));
-                let share = lost / square(&mut plain.row(i).iter().copied());
-                assert!(share < most, "{bits} bits, row {i}: {share}");
-            }
+                lost / square(&mut plain.row(i).iter().copied())
+            };
+            let mean = (0..plain.rows()).map(lost).sum::<f64>() / plain.rows() as f64;
+            assert!(mean < most && mean > most / 3.0, "{bits} bits: {mean}");
             let again = PackedRows::pack(&back, bits).unpack();
             assert_eq!(again, back, "what is on levels stays there");
         }
