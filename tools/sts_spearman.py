@@ -5,7 +5,7 @@ polygrade encodes with.
     tools/sts_spearman.py POLYGRADE DATA MODEL...
 
 DATA holds stsb_multi_mt and sick_multi, unpacked from ../shared/data. `en-xx`: the first sentence in English, the second in
-the other language. Needs tools/requirements.txt.
+the other language. Versions: tools/requirements-significance.txt.
 """
 import csv
 import json

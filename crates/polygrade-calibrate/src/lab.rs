@@ -48,8 +48,6 @@ pub struct Lab<'a> {
     base: Base<'a>,
     /// Of a static encoder, the tokens that the texts hold: the others' embeddings would only take memory.
     tokens: Vec<u32>,
-    /// What training starts from, by seed.
-    bases: Mutex<BTreeMap<u64, Encoder>>,
     texts: TokenizedCollection,
     graded: [Graded; 3],
     folds: Vec<(Graded, Graded)>,
@@ -97,39 +95,31 @@ impl<'a> Lab<'a> {
         let start = base(first);
         let mut texts = TokenizedCollection::new(collection, &*start)?;
         let tokens = if matches!(start, Encoder::Static(_)) { texts.renumber() } else { Vec::new() };
-        let mut lab = Lab {
+        let model_bytes = 3 * 4 * with_tokens(start, &tokens).parameters() as u64;
+        let lab = Lab {
             collection,
             plan,
             base,
             tokens,
-            bases: Mutex::default(),
             texts,
             graded: Split::ALL.map(|s| collection.graded(s)),
             folds,
             fingerprint: plan.fingerprint(collection),
             dir: dir.join("arms"),
             share: plan.settings.transformer.is_some(),
-            model_bytes: 0,
+            model_bytes,
             records: Mutex::new(Records::new(collection, plan)),
             fewest_pairs: Mutex::default(),
             resumed: Mutex::new(0),
             watch,
         };
-        lab.model_bytes = 3 * 4 * lab.encoder(first).parameters() as u64;
         std::fs::create_dir_all(&lab.dir).map_err(|e| Error::io(&lab.dir, e))?;
         Ok(lab)
     }
 
-    /// What training with a seed starts from. Transformers are not kept here: one is the same for all seeds, and large.
+    /// What training with a seed starts from.
     fn encoder(&self, seed: u64) -> Encoder {
-        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(encoder) = bases.get(&seed) {
-            return encoder.clone();
-        }
-        match (self.base)(seed) {
-            Encoder::Static(e) => bases.entry(seed).or_insert(e.with_tokens(&self.tokens).into()).clone(),
-            transformer => transformer,
-        }
+        with_tokens((self.base)(seed), &self.tokens)
     }
 
     /// The results so far.
@@ -494,6 +484,14 @@ impl<'a> Lab<'a> {
         let rankings: Vec<Rankings> =
             pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
         self.values(scenario, &pools, &rankings, graded)
+    }
+}
+
+/// A static encoder with these tokens alone; a transformer as it is.
+fn with_tokens(encoder: Encoder, tokens: &[u32]) -> Encoder {
+    match encoder {
+        Encoder::Static(e) => e.with_tokens(tokens).into(),
+        transformer => transformer,
     }
 }
 

@@ -9,7 +9,7 @@
 //! | `embedding.bits` | U8, 1 | bits of a number |
 //! | `linear.weight` | F16, width × output width | where there is a projection |
 //! | `tokenizer.merges` | U32, merges × 2 | the tokens that each merge of the byte-pair encoding joins, in order |
-//! | `tokenizer.repeated` | U32, n × 2 | of merges that make a token that is there already: the merge, and the token |
+//! | `tokenizer.repeated` | U32, n | places of merges that make a token that an earlier one makes |
 //!
 //! and, as metadata, `alphabet`: the characters that the merges begin with. The order of merges gives the tokens their
 //! ids, so that neither texts nor ids of tokens are stored. Embeddings stay packed in memory until the encoder is
@@ -45,25 +45,15 @@ impl StaticEncoder {
         }
         let packed = match &self.table {
             Table::Packed(t) if t.bits() == bits && self.log_weights.iter().all(|w| *w == 0.0) => t.clone(),
-            table => {
-                let mut folded = table.plain().into_owned();
-                for (row, log_weight) in folded.data.chunks_mut(cols).zip(&self.log_weights) {
-                    let weight = log_weight.exp();
-                    row.iter_mut().for_each(|v| *v *= weight);
-                }
-                PackedRows::pack(&folded, bits)
-            }
+            _ => PackedRows::pack(&self.folded(), bits),
         };
         let scales: Vec<u8> = packed.scales().iter().flat_map(|s| s.to_le_bytes()).collect();
-        let bytes = |pairs: &[[u32; 2]]| -> Vec<u8> {
-            pairs.iter().flatten().flat_map(|t| t.to_le_bytes()).collect()
-        };
-        let (pairs, repeated) = (bytes(&merges.pairs), bytes(&merges.repeated));
+        let bytes = |numbers: &[u32]| -> Vec<u8> { numbers.iter().flat_map(|t| t.to_le_bytes()).collect() };
+        let (pairs, repeated) = (bytes(merges.pairs.as_flattened()), bytes(&merges.repeated));
         let shape = self.projection.as_ref().map(|p| vec![p.rows(), p.cols]);
         let linear = self.projection.iter().flat_map(|p| &p.data);
         let linear: Vec<u8> = linear.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
         let fault = |e: safetensors::SafeTensorError| Error::Internal(e.to_string());
-        let two = |bytes: &'_ Vec<u8>| vec![bytes.len() / 8, 2];
         let number = [bits as u8];
         let mut tensors = vec![
             (
@@ -73,8 +63,14 @@ impl StaticEncoder {
             ),
             ("embedding.scale", TensorView::new(Dtype::BF16, vec![rows], &scales).map_err(fault)?),
             ("embedding.bits", TensorView::new(Dtype::U8, vec![1], &number).map_err(fault)?),
-            ("tokenizer.merges", TensorView::new(Dtype::U32, two(&pairs), &pairs).map_err(fault)?),
-            ("tokenizer.repeated", TensorView::new(Dtype::U32, two(&repeated), &repeated).map_err(fault)?),
+            (
+                "tokenizer.merges",
+                TensorView::new(Dtype::U32, vec![pairs.len() / 8, 2], &pairs).map_err(fault)?,
+            ),
+            (
+                "tokenizer.repeated",
+                TensorView::new(Dtype::U32, vec![repeated.len() / 4], &repeated).map_err(fault)?,
+            ),
         ];
         if let Some(shape) = shape {
             tensors.push(("linear.weight", TensorView::new(Dtype::F16, shape, &linear).map_err(fault)?));
@@ -105,27 +101,25 @@ impl StaticEncoder {
         let (_, scales) = tensor("embedding.scale", Dtype::BF16, 1)?;
         let (_, bits) = tensor("embedding.bits", Dtype::U8, 1)?;
         let bits = bits.first().map_or(0, |b| u32::from(*b));
-        let pairs = |name: &str| -> Result<Vec<[u32; 2]>> {
-            let (_, bytes) = tensor(name, Dtype::U32, 2)?;
-            let pair = |b: &[u8; 8]| {
-                let number =
-                    |from: usize| u32::from_le_bytes([b[from], b[from + 1], b[from + 2], b[from + 3]]);
-                [number(0), number(4)]
-            };
-            Ok(bytes.as_chunks::<8>().0.iter().map(pair).collect())
+        let numbers = |name: &str, dims: usize| -> Result<Vec<u32>> {
+            let (_, bytes) = tensor(name, Dtype::U32, dims)?;
+            Ok(bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
         };
         let merges = Merges {
             alphabet: alphabet.clone(),
-            pairs: pairs("tokenizer.merges")?,
-            repeated: pairs("tokenizer.repeated")?,
+            pairs: numbers("tokenizer.merges", 2)?.as_chunks::<2>().0.to_vec(),
+            repeated: numbers("tokenizer.repeated", 1)?,
         };
         let table = || {
-            let scales = scales.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b)).collect();
-            PackedRows::from_parts(bits, weights.to_vec(), scales)
+            let scales: Vec<bf16> =
+                scales.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b)).collect();
+            let finite = scales.iter().all(|s| s.is_finite());
+            PackedRows::from_parts(bits, weights.to_vec(), scales).filter(|_| finite)
         };
         let (tokenizer, table) = rayon::join(|| TextTokenizer::from_merges(&merges), table);
         let (tokenizer, tokens) = tokenizer?;
-        let table = table.ok_or_else(|| fault("the scales do not fit the embeddings".into()))?;
+        let table =
+            table.ok_or_else(|| fault("the scales are no numbers, or do not fit the embeddings".into()))?;
         let (rows, cols) = (table.rows(), table.cols());
         if tokens != rows {
             return Err(fault(format!("{tokens} tokens and {rows} embeddings")));

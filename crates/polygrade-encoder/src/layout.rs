@@ -35,11 +35,7 @@ impl StaticEncoder {
 
     /// [`StaticEncoder::write_into`] with numbers of another type.
     pub(crate) fn write_as(&self, dir: &Path, card: &str, dtype: Dtype) -> Result<()> {
-        let mut folded = self.table.plain().into_owned();
-        for (row, a) in folded.data.chunks_mut(self.table.cols()).zip(&self.log_weights) {
-            let weight = a.exp();
-            row.iter_mut().for_each(|v| *v *= weight);
-        }
+        let mut folded = self.folded();
         // A token that is left out here is nothing to tools that count it, so that vectors keep their direction.
         if let Some(unknown) = self.tokenizer.drop.filter(|id| (*id as usize) < folded.rows()) {
             folded.row_mut(unknown as usize).fill(0.0);

@@ -214,17 +214,24 @@ impl StaticEncoder {
     /// tokeniser stays as it was.
     #[must_use]
     pub fn with_tokens(&self, tokens: &[u32]) -> Self {
-        let table = self.table.plain();
-        let mut some = Matrix { cols: table.cols, data: Vec::with_capacity(tokens.len() * table.cols) };
-        tokens.iter().for_each(|t| some.data.extend_from_slice(table.row(*t as usize)));
         StaticEncoder {
             tokenizer: self.tokenizer.clone(),
-            table: some.into(),
+            table: self.table.select(tokens).into(),
             log_weights: tokens.iter().map(|t| self.log_weights[*t as usize]).collect(),
             projection: self.projection.clone(),
             normalize: self.normalize,
             prompts: self.prompts.clone(),
         }
+    }
+
+    /// The table with the tokens' weights in it.
+    pub(crate) fn folded(&self) -> Matrix {
+        let mut folded = self.table.plain().into_owned();
+        folded.data.par_chunks_mut(self.table.cols()).zip(&self.log_weights).for_each(|(row, a)| {
+            let weight = a.exp();
+            row.iter_mut().for_each(|v| *v *= weight);
+        });
+        folded
     }
 
     /// Number of parameters.

@@ -3,6 +3,7 @@
 use polygrade_nn::Matrix;
 use polygrade_nn::bag::{self, Bags, Rows};
 use polygrade_nn::packed::PackedRows;
+use rayon::prelude::*;
 use std::borrow::Cow;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -54,6 +55,17 @@ impl Table {
             Table::Plain(t) => t,
             Table::Packed(_) => unreachable!("it was unpacked above"),
         }
+    }
+
+    /// Some of the rows, in this order.
+    pub(crate) fn select(&self, rows: &[u32]) -> Matrix {
+        let mut out = Matrix::zeros(rows.len(), self.cols());
+        let copy = |(out, row): (&mut [f32], &u32)| match self {
+            Table::Plain(t) => out.copy_from_slice(t.row(*row as usize)),
+            Table::Packed(t) => t.add(*row as usize, 1.0, out),
+        };
+        out.data.par_chunks_mut(self.cols()).with_min_len(256).zip(rows).for_each(copy);
+        out
     }
 
     /// The values, row after row.

@@ -41,9 +41,12 @@ pub(crate) struct Merges {
     pub(crate) alphabet: String,
     /// The pairs of tokens that are merged, in order.
     pub(crate) pairs: Vec<[u32; 2]>,
-    /// Of pairs that make a token that an earlier one makes too: the pair's place, and the token.
-    pub(crate) repeated: Vec<[u32; 2]>,
+    /// The places of pairs that make a token that an earlier one makes too.
+    pub(crate) repeated: Vec<u32>,
 }
+
+/// Bytes of all tokens' texts at most: a hundred times those of a large vocabulary.
+const TEXTS_MOST: usize = 1 << 28;
 
 /// Token of what the vocabulary does not hold.
 const UNKNOWN: &str = "[UNK]";
@@ -173,7 +176,7 @@ impl TextTokenizer {
             let whole = pair.map(|t| model.id_to_token(t).unwrap_or_default()).concat();
             match model.token_to_id(&whole).ok_or_else(refused)? {
                 id if id == next => next += 1,
-                id => repeated.push([i as u32, id]),
+                _ => repeated.push(i as u32),
             }
         }
         let merges = Merges { alphabet, pairs, repeated };
@@ -201,10 +204,14 @@ impl TextTokenizer {
             if *a.max(b) as usize >= ends.len() {
                 return Err(damaged("a merge joins tokens that are not there yet"));
             }
-            if repeated.next_if(|[at, _]| *at as usize == i).is_none() {
+            if repeated.next_if(|at| **at as usize == i).is_none() {
                 texts.extend_from_within(place(&ends, *a));
                 texts.extend_from_within(place(&ends, *b));
                 ends.push(texts.len());
+                // Damaged merges can double a token each time.
+                if texts.len() > TEXTS_MOST {
+                    return Err(damaged("its tokens are too long"));
+                }
             }
         }
         let texts = String::from_utf8(texts).map_err(|_| damaged("a token is no text"))?;
@@ -370,6 +377,24 @@ mod tests {
             "โต๊ะทำงานควรสูงเท่าไร เพื่อไม่ให้ปวดไหล่",
             "打字时桌子应该多高才不会肩膀疼",
         ]
+    }
+
+    #[test]
+    fn merges_make_the_tokeniser_again() {
+        // a, b, c are 1 to 3; "abc" is made twice, in two ways.
+        let merges =
+            Merges { alphabet: "abc".into(), pairs: vec![[1, 2], [4, 3], [2, 3], [1, 6]], repeated: vec![3] };
+        let (tokenizer, tokens) = TextTokenizer::from_merges(&merges).unwrap();
+        assert_eq!((tokens, tokenizer.vocab_size()), (7, 7));
+        assert_eq!(tokenizer.merges().unwrap(), merges);
+
+        let refused = |pairs: Vec<[u32; 2]>, repeated: Vec<u32>| {
+            let merges = Merges { alphabet: "abc".into(), pairs, repeated };
+            TextTokenizer::from_merges(&merges).unwrap_err().to_string()
+        };
+        assert!(refused(vec![[1, 4]], vec![]).contains("not there yet"));
+        assert!(refused(vec![[1, 2], [1, 2]], vec![]).contains("alike"));
+        assert!(refused((0..64).map(|i| [3 + i; 2]).collect(), vec![]).contains("too long"));
     }
 
     #[test]

@@ -51,6 +51,26 @@ pub fn tick(t: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// The horizontal lines of an axis from `low` to `high` and their labels, as SVG: from `left` to `right`, at heights `y`.
+pub fn gridlines(
+    svg: &mut String,
+    (low, high): (f64, f64),
+    (left, right): (f64, f64),
+    y: impl Fn(f64) -> f64,
+) {
+    for t in ticks(low, high) {
+        let at = y(t);
+        let _ = write!(
+            svg,
+            "<line class=\"gridline\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 4.0,
+            at + 3.5,
+            tick(t)
+        );
+    }
+}
+
 /// The beginning of a page, up to its first heading.
 pub fn begin(title: &str) -> String {
     format!(

@@ -65,6 +65,31 @@ fn threads_and_their_number_change_no_bit() {
 }
 
 #[test]
+fn tokens_that_no_text_holds_change_no_bit() {
+    let s = setting(Some(32));
+    // More tokens than the texts hold: those of one language alone are kept.
+    let english = |i: &usize| s.collection.passages[*i].lang.as_str() == "en";
+    let mut part = TokenizedCollection::new(&s.collection, &s.base.encoder(1)).unwrap();
+    let mut passages = polygrade_nn::bag::Bags::new();
+    (0..part.passages.len())
+        .for_each(|i| passages.push(if english(&i) { part.passages.get(i) } else { &[] }));
+    part.passages = passages;
+    let langs: Vec<_> = s.collection.langs().into_iter().filter(|l| l.as_str() == "en").collect();
+    let policies = LabelPolicies::uniform(Policy::Threshold(2.0));
+    let graded = s.collection.graded(Split::Train);
+    let examples = Examples::new(&s.collection, &graded, Scenario::Monolingual, &langs, &policies);
+    let run = |encoder: polygrade_encoder::StaticEncoder, texts: &TokenizedCollection| {
+        let mut trainer = Trainer::new(encoder.into(), &examples, texts, settings(), true).unwrap();
+        trainer.run();
+        trainer.encoder().encode_bags(&texts.passages, true).data
+    };
+    let whole = run(s.base.encoder(1), &part);
+    let tokens = part.renumber();
+    assert!(tokens.len() < s.base.encoder(1).table.rows() && tokens.is_sorted());
+    assert!(run(s.base.encoder(1).with_tokens(&tokens), &part) == whole);
+}
+
+#[test]
 fn a_resumed_run_equals_the_uninterrupted_one() {
     let s = setting(Some(32));
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use crate::outcome::{ArmRow, Cell, PolicyRow};
 use crate::plan::Method;
 use polygrade_eval::bootstrap::Interval;
-use polygrade_eval::html::{escape, signed, tick, ticks, value};
+use polygrade_eval::html::{escape, gridlines, signed, tick, ticks, value};
 use polygrade_train::Policy;
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ fn extent(cell: &Cell) -> (f64, f64) {
         .policies
         .iter()
         .flat_map(|p| [best + p.minus_best.low, best + p.minus_best.high, level(best, p)]);
-    let all = ends.chain(whole(cell).map(|a| a.dev)).chain(untrained(cell));
+    let all = ends.chain(whole(cell).map(|a| a.dev));
     all.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)))
 }
 
@@ -61,23 +61,13 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
         "<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by policy, queries in {}\">",
         escape(&cell.query_lang)
     );
-    for t in ticks(low.max(0.0), high) {
-        let y = y(t);
-        let _ = write!(
-            svg,
-            "<line class=\"gridline\" x1=\"{left}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            w - right,
-            left - 4.0,
-            y + 3.5,
-            tick(t)
-        );
-    }
+    gridlines(&mut svg, (low.max(0.0), high), (left, w - right), y);
     let base = h - bottom;
     let _ =
         write!(svg, "<line class=\"axis\" x1=\"{left}\" x2=\"{}\" y1=\"{base}\" y2=\"{base}\"/>", w - right);
     let best = best_mean(cell);
-    if let Some(start) = untrained(cell) {
+    // One that is far off would flatten all panels.
+    if let Some(start) = untrained(cell).filter(|v| (low..=high).contains(v)) {
         let _ = write!(
             svg,
             "<g><line class=\"untrained\" x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/><title>untrained: {2}</title></g>",

@@ -179,7 +179,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
         out,
         "<h3>Threshold and effectiveness, by language of the query</h3>\n<p class=\"note\">{pool} \
         Large dots: means over seeds and {} queries or fewer a language (of one that left a race, the best less the difference when it left); ring: the highest; small dots: single seeds; whiskers: \
-        {:.0} % interval of the paired difference to the highest. Dashed: the encoder before training. All panels have the same scale, each its own range. Top right: the thresholds that cannot be told from the highest; open where none is ruled out.</p>",
+        {:.0} % interval of the paired difference to the highest. Dashed: the encoder before training, where it is near. All panels have the same scale, each its own range. Top right: the thresholds that cannot be told from the highest; open where none is ruled out.</p>",
         cells.iter().map(|x| x.queries).max().unwrap_or(0),
         c.level * 100.0
     );

@@ -4,7 +4,7 @@ use super::title;
 use crate::outcome::Calibration;
 use crate::plan::Method;
 use crate::study::Point;
-use polygrade_eval::html::{escape, signed, tick, ticks, value};
+use polygrade_eval::html::{escape, gridlines, signed, value};
 use polygrade_train::Scenario;
 use std::fmt::Write;
 
@@ -109,17 +109,7 @@ fn curves(c: &Calibration, points: &[&Point], data: bool) -> String {
     let x = |a: f64| left + (w - left - right) * (0.04 + 0.92 * (scale(a) - from) / (to - from).max(1e-9));
     let y = |v: f64| top + (h - top - bottom) * (1.0 - (v - low) / (high - low).max(1e-9));
     let mut svg = format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 by amount\">");
-    for t in ticks(low, high) {
-        let _ = write!(
-            svg,
-            "<line class=\"gridline\" x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/><text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\">{4}</text>",
-            w - right,
-            y(t),
-            left - 4.0,
-            y(t) + 3.5,
-            tick(t)
-        );
-    }
+    gridlines(&mut svg, (low, high), (left, w - right), y);
     let base = h - bottom;
     let mut amounts: Vec<f64> = points.iter().map(|p| p.amount).collect();
     amounts.sort_by(f64::total_cmp);

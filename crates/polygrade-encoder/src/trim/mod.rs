@@ -18,7 +18,6 @@ use crate::tokenizer::TextTokenizer;
 use crate::transformer_encoder::TransformerEncoder;
 use crate::{Prompts, TextKind};
 use polygrade_data::{Error, Result};
-use polygrade_nn::Matrix;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -203,16 +202,7 @@ fn gathered(encoder: &Encoder, all: &Vocabulary, rows: &[u32], new_id: &[Option<
         return Err(Error::Usage(what.into()));
     }
     Ok(match encoder {
-        Encoder::Static(e) => {
-            let old = e.table.plain();
-            let mut table = Matrix { cols: old.cols, data: Vec::with_capacity(rows.len() * old.cols) };
-            rows.iter().for_each(|id| table.data.extend_from_slice(old.row(*id as usize)));
-            let table = table.into();
-            let log_weights = rows.iter().map(|id| e.log_weights[*id as usize]).collect();
-            let (projection, prompts) = (e.projection.clone(), e.prompts.clone());
-            StaticEncoder { tokenizer, table, log_weights, projection, normalize: e.normalize, prompts }
-                .into()
-        }
+        Encoder::Static(e) => StaticEncoder { tokenizer, ..e.with_tokens(rows) }.into(),
         Encoder::Transformer(e) => {
             let mut files = Vec::new();
             for (name, bytes) in e.tokenizer_files() {

@@ -1,7 +1,7 @@
 //! The page of a pretraining: its learning curves.
 
 use super::{Point, Report};
-use polygrade_eval::html::{END, begin, escape, lang_name, tick, ticks, value};
+use polygrade_eval::html::{END, begin, escape, gridlines, lang_name, value};
 use std::fmt::Write;
 
 /// The page.
@@ -43,17 +43,7 @@ fn panel(out: &mut String, name: &str, note: &str, points: &[(u64, f64)], high: 
          <svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{name} by step\">",
         escape(note)
     );
-    for t in ticks(0.0, high) {
-        let _ = write!(
-            out,
-            "<line class=\"gridline\" x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/><text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\">{4}</text>",
-            w - right,
-            y(t),
-            left - 4.0,
-            y(t) + 3.5,
-            tick(t)
-        );
-    }
+    gridlines(out, (0.0, high), (left, w - right), y);
     let path: Vec<String> = points.iter().map(|(s, v)| format!("{:.1},{:.1}", x(*s), y(*v))).collect();
     let _ = write!(out, "<polyline class=\"curve\" points=\"{}\"/>", path.join(" "));
     for (step, v) in points {
