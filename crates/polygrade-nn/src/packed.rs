@@ -88,11 +88,16 @@ impl PackedRows {
         &self.scales
     }
 
+    /// Writes a row's numbers.
+    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
+        self.strip(row, 0, out);
+    }
+
     /// As plain numbers.
     pub fn unpack(&self) -> Matrix {
         let mut out = Matrix::zeros(self.rows(), self.cols);
         out.data.par_chunks_mut(self.cols).with_min_len(64).enumerate().for_each(|(i, row)| {
-            self.strip(i, 0, row);
+            self.copy_row(i, row);
         });
         out
     }
