@@ -116,8 +116,9 @@ impl StaticEncoder {
             let finite = scales.iter().all(|s| s.is_finite());
             PackedRows::from_parts(bits, weights.to_vec(), scales).filter(|_| finite)
         };
-        let (tokenizer, table) = rayon::join(|| TextTokenizer::from_merges(&merges), table);
-        let (tokenizer, tokens) = tokenizer?;
+        let (tokenizer, table) = rayon::join(|| TextTokenizer::from_merges(merges), table);
+        let tokenizer = tokenizer?;
+        let tokens = tokenizer.vocab_size();
         let table =
             table.ok_or_else(|| fault("the scales are no numbers, or do not fit the embeddings".into()))?;
         let (rows, cols) = (table.rows(), table.cols());

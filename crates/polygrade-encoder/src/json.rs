@@ -63,6 +63,12 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// An object that no file holds yet; `name` is the file's name in errors.
+    pub(crate) fn of(name: &str, value: Value) -> Self {
+        let map = if let Value::Object(map) = value { map } else { serde_json::Map::new() };
+        Object { path: Path::new(name).into(), map }
+    }
+
     /// The value of a key, unless it is null.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|v| !v.is_null())

@@ -193,8 +193,7 @@ fn dense(dir: &Path, width: usize) -> Result<Matrix> {
 
 /// Unknown tokens are dropped, and texts are cut by characters and then tokens.
 fn model2vec_rules(tokenizer: &mut TextTokenizer, config: Option<&Value>) -> Result<()> {
-    tokenizer.drop = tokenizer.unknown_id();
-    tokenizer.without_truncation()?;
+    *tokenizer = tokenizer.uncut()?.without_unknown();
     let max_length = match config.and_then(|c| c.get("max_length")) {
         None => Some(512),
         Some(value) => value.as_u64().map(|n| n as usize),

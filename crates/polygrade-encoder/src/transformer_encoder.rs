@@ -1,6 +1,8 @@
 //! A transformer with its tokeniser, pooling and head: loaded from a Hugging Face or sentence-transformers
 //! folder, run, and saved as such a folder again.
 
+mod new;
+
 use crate::arch::Architecture;
 use crate::checkpoint::{Checkpoint, Dtype, TensorWriter};
 use crate::head::{Dense, Head, HeadTape};

@@ -8,7 +8,7 @@ use polygrade_data::bitext::{self, Source};
 use polygrade_data::io::{self, AtomicDir};
 use polygrade_data::{Error, Lang, Result};
 use polygrade_encoder::checkpoint::Dtype;
-use polygrade_encoder::{Encoder, StaticEncoder, TextTokenizer, TokenWeights};
+use polygrade_encoder::{Encoder, StaticEncoder, TextTokenizer, TokenWeights, TransformerEncoder};
 use polygrade_nn::optim::AdamW;
 use polygrade_train::pretrain::{Corpus, CorpusBuilder, Pretrainer, Settings, TeacherStore};
 use serde::Serialize;
@@ -40,9 +40,12 @@ pub(crate) struct Args {
     /// Numbers in the teacher's products: f32, bf16 or int8
     #[arg(long, default_value = "f32", value_parser = ["f32", "bf16", "int8"])]
     teacher_precision: String,
-    /// Width of a new static encoder's embeddings; the teacher's unless given, 256 without one
+    /// Width of a new encoder's embeddings; the teacher's unless given, 256 without one
     #[arg(long, value_name = "N")]
     dim: Option<usize>,
+    /// Train a new transformer of so many layers on the embeddings of the new static encoder, or of --encoder
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
     #[command(flatten)]
     training: Training,
     /// Folder for the teacher's vectors and checkpoints, of use to a run that goes on and to others; OUT.work unless given
@@ -90,7 +93,7 @@ struct Training {
     /// AdamW's weight decay
     #[arg(long, default_value_t = Settings::default().adam.weight_decay)]
     weight_decay: f32,
-    /// Highest learning rate; 0.03 for a static encoder, 2e-5 for a transformer
+    /// Highest learning rate; 0.03 for a static encoder, 2e-5 for a transformer, 5e-4 for a new one
     #[arg(long, value_name = "R")]
     learning_rate: Option<f32>,
     /// Highest learning rate of a static encoder's token weights
@@ -129,6 +132,9 @@ struct Report {
     seconds: f64,
 }
 
+/// Highest learning rate of a new transformer.
+const NEW_LAYERS_RATE: f32 = 5e-4;
+
 /// Points of the learning curve.
 const POINTS: u64 = 20;
 
@@ -155,7 +161,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     if let (Encoder::Static(e), None) = (&mut student, &args.encoder) {
         e.weigh_tokens(TokenWeights::Sif, corpus.bags());
     }
-    let settings = args.training.settings(&student);
+    let settings = args.training.settings(&student, args.layers.is_some());
     let mut trainer = Pretrainer::new(student, &corpus, store.as_mut(), settings.clone(), true)?;
     let checkpoint = work.join("checkpoint.safetensors");
     let mut curve = Vec::new();
@@ -210,8 +216,23 @@ fn teacher(model: &str, precision: &str) -> Result<Encoder> {
     Ok(teacher)
 }
 
-/// The encoder that is trained: a model, or a new static one with vectors as wide as the teacher's.
+/// The encoder that is trained: a model or a new static one with vectors as wide as the teacher's, perhaps with layers
+/// of a transformer on it.
 fn student(args: &Args, width: Option<usize>) -> Result<Encoder> {
+    let base = base(args, width)?;
+    match (args.layers, &base) {
+        (None, _) => Ok(base),
+        (Some(layers), Encoder::Static(e)) => {
+            Ok(TransformerEncoder::on(e, layers, args.training.seed)?.into())
+        }
+        (Some(_), Encoder::Transformer(_)) => Err(Error::Usage(
+            "--layers builds a new transformer on the embeddings of a static model; --encoder is a transformer already"
+                .into(),
+        )),
+    }
+}
+
+fn base(args: &Args, width: Option<usize>) -> Result<Encoder> {
     if let Some(model) = &args.encoder {
         return ModelOptions::default().load(model);
     }
@@ -220,7 +241,7 @@ fn student(args: &Args, width: Option<usize>) -> Result<Encoder> {
     };
     let file = if dir.is_dir() { dir.join("tokenizer.json") } else { dir.clone() };
     let dim = args.dim.or(width).unwrap_or(256);
-    let projection = width.filter(|w| *w != dim);
+    let projection = width.filter(|w| *w != dim && args.layers.is_none());
     let tokenizer = TextTokenizer::load(&file)?.without_unknown();
     Ok(StaticEncoder::random(tokenizer, dim, projection, args.training.seed).into())
 }
@@ -272,10 +293,11 @@ fn train(
 }
 
 impl Training {
-    fn settings(&self, student: &Encoder) -> Settings {
+    fn settings(&self, student: &Encoder, new_layers: bool) -> Settings {
         let own = Settings::default();
         let (split, join, rate) = match student {
             Encoder::Static(_) => (own.split, own.join, own.rate),
+            Encoder::Transformer(_) if new_layers => (0.0, 0.0, NEW_LAYERS_RATE),
             Encoder::Transformer(_) => (0.0, 0.0, polygrade_train::Settings::for_transformers().rate),
         };
         Settings {
