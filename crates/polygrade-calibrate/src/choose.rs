@@ -14,7 +14,7 @@
 //! monolingual answers, takes one language back at a time, and keeps what comes out only where it is significantly
 //! better than the best single threshold.
 
-use crate::plan::{ArmLabels, Method, Plan};
+use crate::plan::{ArmLabels, Method, Part, Plan};
 use crate::race::{self, End, Race};
 use crate::records::{Cell, Records};
 use polygrade_data::{Error, Lang, Result};
@@ -103,6 +103,14 @@ impl Choice {
         self.grid[own.map_or(self.overall.chosen, |c| c.chosen)]
     }
 
+    /// How the chosen model for a part is trained.
+    pub fn labels_of(&self, part: &Part) -> ArmLabels {
+        let Some(lang) = &part.lang else { return self.labels() };
+        let pair = |c: &&Comparison| c.lang == part.lang && c.passage_lang == part.passage_lang;
+        let own = part.passage_lang.as_ref().and_then(|_| self.by_pair.iter().find(pair));
+        ArmLabels::Method(own.map_or_else(|| self.of(lang), |c| self.grid[c.chosen]))
+    }
+
     /// The single method for all.
     pub fn single(&self) -> Method {
         self.grid[self.overall.chosen]
@@ -162,13 +170,15 @@ impl Choice {
 /// Chooses for one scenario. Where races were run, those that they left in are the ones that are as good.
 pub fn choose(records: &Records, scenario: Scenario, races: &[Race], margin: f64) -> Result<Choice> {
     let plan = records.plan;
-    let survivors = |lang: Option<&Lang>| {
-        let race = races.iter().find(|r| r.lang.as_ref() == lang)?;
+    let survivors = |cell: Cell| {
+        let of = |r: &&Race| {
+            let own = Cell::of(plan, scenario, &r.part);
+            (own.lang, own.pool) == (cell.lang, cell.pool)
+        };
+        let race = races.iter().find(of)?;
         Some((race.survivors.as_slice(), race.end))
     };
-    let compare = |cell: Cell, level: f64| {
-        compare(records, cell, survivors(cell.lang).filter(|_| cell.pool.is_none()), level, margin)
-    };
+    let compare = |cell: Cell, level: f64| compare(records, cell, survivors(cell), level, margin);
     let Some(mut overall) = compare(Cell::new(scenario, None), plan.level) else {
         let name = scenario.name();
         return Err(Error::Usage(format!(
@@ -189,9 +199,10 @@ pub fn choose(records: &Records, scenario: Scenario, races: &[Race], margin: f64
     }
     let mut by_pair = Vec::new();
     if scenario == Scenario::CrossLingual {
-        // Many pairs ask at once: each has to be surer.
+        // Many pairs of one model ask at once: each has to be surer. A model of its own only asks for itself.
         let pairs = (plan.langs.len() * plan.langs.len().saturating_sub(1)).max(1) as f64;
-        let level = 1.0 - (1.0 - plan.level) / pairs;
+        let asking = if plan.pairs.is_empty() { pairs } else { 1.0 };
+        let level = 1.0 - (1.0 - plan.level) / asking;
         for own in &by_lang {
             for (pool, passage) in plan.langs.iter().enumerate() {
                 let cell = Cell { scenario, lang: own.lang.as_ref(), pool: Some(pool as u16) };

@@ -8,7 +8,7 @@
 //!
 //! Two methods that label every training pair alike make the same model, which is trained once.
 
-use crate::plan::{Arm, ArmLabels, ArmResult, Equal, Fold, Measured, Method, Plan, Rung};
+use crate::plan::{Arm, ArmLabels, ArmResult, Equal, Fold, Measured, Method, Part, Plan, Rung};
 use crate::records::Records;
 use polygrade_data::{At, Collection, Error, Graded, Index, Judgment, Lang, Result, Split, io};
 use polygrade_encoder::{Encoder, TextEncoder};
@@ -58,8 +58,8 @@ pub struct Lab<'a> {
     /// Parameters of a model with their two moments.
     model_bytes: u64,
     records: Mutex<Records<'a>>,
-    /// The fewest pairs of an epoch that any method of the grid has, by scenario and language.
-    fewest_pairs: Mutex<BTreeMap<(Scenario, Option<Lang>), f64>>,
+    /// The fewest pairs of an epoch that any method of the grid has, by scenario and model.
+    fewest_pairs: Mutex<BTreeMap<(Scenario, Part), f64>>,
     resumed: Mutex<usize>,
     watch: &'a dyn Watch,
 }
@@ -150,18 +150,17 @@ impl<'a> Lab<'a> {
 
     /// The steps of a training on `examples` where methods get equally many pairs: as many as give all the pairs of the
     /// grid's method that has the fewest. `None` where they get equally many steps.
-    pub fn steps(&self, scenario: Scenario, lang: Option<&Lang>, examples: &Examples) -> Option<u64> {
+    pub fn steps(&self, scenario: Scenario, part: &Part, examples: &Examples) -> Option<u64> {
         if self.plan.equal == Equal::Steps {
             return None;
         }
         let settings = &self.plan.settings;
-        let key = (scenario, lang.cloned());
+        let key = (scenario, part.clone());
         let known = self.fewest_pairs.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let fewest = known.unwrap_or_else(|| {
             let pairs = |method: &Method| {
                 let labels = ArmLabels::Method(*method);
-                let lang = lang.cloned();
-                let arm = Arm { scenario, lang, labels, seed: 0, fold: None, altered: None };
+                let arm = Arm { scenario, part: part.clone(), labels, seed: 0, fold: None, altered: None };
                 self.examples(&arm).map_or(0.0, |e| e.pairs_per_epoch(settings.per_query))
             };
             let all = self.plan.grid.iter().map(pairs).filter(|p| *p > 0.0);
@@ -174,9 +173,12 @@ impl<'a> Lab<'a> {
         steps.is_finite().then_some((steps.round() as u64).max(1))
     }
 
-    /// The languages of a model.
-    pub fn langs(&self, lang: Option<&Lang>) -> Vec<Lang> {
-        lang.map_or_else(|| self.plan.langs.clone(), |l| vec![l.clone()])
+    /// The languages of a model's texts.
+    fn langs(&self, part: &Part) -> Vec<Lang> {
+        match part.lang {
+            None => self.plan.langs.clone(),
+            Some(_) => part.lang.iter().chain(&part.passage_lang).cloned().collect(),
+        }
     }
 
     /// What an arm is trained on; `None` for an untrained one.
@@ -191,7 +193,12 @@ impl<'a> Lab<'a> {
             ArmLabels::Method(m) => LabelPolicies::uniform(m.policy()),
             ArmLabels::Policies(p) => p.clone(),
         };
-        let langs = self.langs(arm.lang.as_ref());
+        let langs = self.langs(&arm.part);
+        // Of a pair's two languages one has the queries.
+        let one_way = arm.part.passage_lang.is_some().then(|| {
+            train.for_queries(|q| Some(&self.collection.queries[q as usize].lang) == arm.part.lang.as_ref())
+        });
+        let train = one_way.as_ref().unwrap_or(train);
         let Settings { batches, negatives, .. } = &self.plan.settings;
         let mut examples =
             Examples::for_batches(self.collection, train, arm.scenario, &langs, &policies, batches);
@@ -396,7 +403,7 @@ impl<'a> Lab<'a> {
         dev: bool,
         test: bool,
     ) -> (Vec<Measured>, Vec<Measured>) {
-        let langs = self.langs(arm.lang.as_ref());
+        let langs = arm.part.lang.as_ref().map_or_else(|| self.plan.langs.clone(), |l| vec![l.clone()]);
         // Both together, so that passages are encoded once.
         let of =
             |graded, wanted| if wanted { queries_in(self.collection, graded, &langs) } else { Vec::new() };
@@ -405,10 +412,10 @@ impl<'a> Lab<'a> {
         queries.extend(of(on_test, test));
         queries.sort_unstable();
         queries.dedup();
-        let pools = self.pools(arm.scenario);
+        let (places, pools) = self.pools(arm.scenario, &arm.part);
         let rankings = evaluate(encoder, self.collection, &self.texts, &queries, &pools, 10, self.share);
         let values = |graded, wanted| {
-            if wanted { self.values(arm.scenario, &pools, &rankings, graded) } else { Vec::new() }
+            if wanted { self.values(arm.scenario, (&places, &pools), &rankings, graded) } else { Vec::new() }
         };
         (values(on_dev, dev), values(on_test, test))
     }
@@ -443,12 +450,20 @@ impl<'a> Lab<'a> {
         self.load(&path, arm).ok().flatten()
     }
 
-    /// One pool in a query's own language, or one for each language where queries cross to all others.
-    fn pools(&self, scenario: Scenario) -> Vec<Pool> {
-        match scenario {
-            Scenario::CrossLingual => self.plan.langs.iter().map(|l| Pool::Langs(vec![l.clone()])).collect(),
-            _ => vec![Pool::Same],
+    /// One pool in a query's own language, or one for each language where queries cross to others: their places in the
+    /// plan, and the pools.
+    fn pools(&self, scenario: Scenario, part: &Part) -> (Vec<u16>, Vec<Pool>) {
+        if scenario != Scenario::CrossLingual {
+            return (vec![0], vec![Pool::Same]);
         }
+        let wanted = |l: &Lang| {
+            part.passage_lang.as_ref().map_or_else(
+                || self.plan.pairs.is_empty() || self.plan.pairs.iter().any(|(_, p)| p == l),
+                |own| own == l,
+            )
+        };
+        let pools = (0..).zip(&self.plan.langs).filter(|(_, l)| wanted(l));
+        pools.map(|(place, l)| (place, Pool::Langs(vec![l.clone()]))).unzip()
     }
 
     /// Each query's value in each pool that it belongs to. A pool that holds no relevant passage for a query says
@@ -456,20 +471,22 @@ impl<'a> Lab<'a> {
     fn values(
         &self,
         scenario: Scenario,
-        pools: &[Pool],
+        (places, pools): (&[u16], &[Pool]),
         rankings: &[Rankings],
         graded: &Graded,
     ) -> Vec<Measured> {
         let mut out = Vec::new();
-        for (place, (pool, ranking)) in pools.iter().zip(rankings).enumerate() {
+        let across = scenario == Scenario::CrossLingual;
+        for ((&place, pool), ranking) in places.iter().zip(pools).zip(rankings) {
             let topics = ranking.topics(self.collection, graded, pool);
             for (&q, topic) in ranking.queries.iter().zip(&topics) {
                 let lang = &self.collection.queries[q as usize].lang;
                 let own = pool.holds(lang, lang);
-                if (scenario == Scenario::CrossLingual) == own || topic.judged.iter().all(|g| *g <= 0.0) {
+                let asked = !across || self.plan.asks(lang, &self.plan.langs[place as usize]);
+                if across == own || !asked || topic.judged.iter().all(|g| *g <= 0.0) {
                     continue;
                 }
-                out.push((q, place as u16, METRIC.of(topic)));
+                out.push((q, place, METRIC.of(topic)));
             }
         }
         out
@@ -479,11 +496,11 @@ impl<'a> Lab<'a> {
     pub fn bm25(&self, scenario: Scenario) -> Vec<Measured> {
         let graded = &self.graded[Split::Test as usize];
         let queries = queries_in(self.collection, graded, &self.plan.langs);
-        let pools = self.pools(scenario);
+        let (places, pools) = self.pools(scenario, &Part::default());
         let order = |pool| Order { pool, depth: 10, ties: &self.texts.ties, placed: None };
         let rankings: Vec<Rankings> =
             pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
-        self.values(scenario, &pools, &rankings, graded)
+        self.values(scenario, (&places, &pools), &rankings, graded)
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Calibration {
     pub folds: u32,
     /// How the search went and what it cost.
     pub search: SearchReport,
+    /// The pairs of languages (of queries, of passages) that had a model each in the cross-lingual scenario.
+    pub pairs: Vec<(Lang, Lang)>,
     /// The choice for each scenario and language; `query_lang` is `all` for the languages together.
     pub cells: Vec<Cell>,
     /// One model with a threshold for each language, where it was tried.
@@ -180,6 +182,8 @@ pub struct TestRow {
     pub scenario: Scenario,
     /// The language of the queries, or `all`.
     pub query_lang: String,
+    /// The language of the passages, where the row is of a pair of languages with a model of its own.
+    pub passage_lang: Option<String>,
     /// `bm25`, `untrained`, `calibrated`, or `tau=…`.
     pub system: String,
     /// Test queries behind it.
@@ -214,6 +218,15 @@ pub struct Made {
 }
 
 impl Cell {
+    /// Of whose queries it is: `de`, or `de → en` for a pair of languages.
+    pub fn name(&self) -> String {
+        if self.is_pair() {
+            format!("{} → {}", self.query_lang, self.passage_lang)
+        } else {
+            self.query_lang.clone()
+        }
+    }
+
     /// Whether it is that of a pair of languages, which lies within the cell of its query language.
     pub fn is_pair(&self) -> bool {
         self.scenario == Scenario::CrossLingual && !["other", ALL].contains(&self.passage_lang.as_str())
@@ -247,12 +260,27 @@ impl Calibration {
             level: plan.level,
             equal: plan.equal,
             folds: plan.folds,
+            pairs: if plan.has_one_model(Scenario::CrossLingual) { Vec::new() } else { plan.pairs.clone() },
             search: search(plan, results),
             cells,
             per_language,
             test,
             made,
         })
+    }
+
+    /// The cells that a reader asks about first, without that of all together: the pairs of languages where each has its own
+    /// model, else the languages of the queries.
+    pub fn parts(&self, scenario: Scenario) -> impl Iterator<Item = &Cell> {
+        let pairs = scenario == Scenario::CrossLingual && !self.pairs.is_empty();
+        self.cells
+            .iter()
+            .filter(move |c| c.scenario == scenario && c.query_lang != ALL && c.is_pair() == pairs)
+    }
+
+    /// The cell of all languages together.
+    pub fn overall(&self, scenario: Scenario) -> Option<&Cell> {
+        self.cells.iter().find(|c| c.scenario == scenario && c.query_lang == ALL)
     }
 
     /// As JSON.
@@ -262,30 +290,34 @@ impl Calibration {
 
     /// The label policies that were chosen, for `train --labels`.
     pub fn policies(&self) -> LabelPolicies {
-        let single = |scenario: Scenario| {
-            self.cells.iter().find(|c| c.scenario == scenario && c.query_lang == ALL).map(|c| c.tau_chosen)
-        };
+        let single = |scenario: Scenario| self.overall(scenario).map(|c| c.tau_chosen);
         let mut scenarios = Scenario::ALL.into_iter().filter(|s| single(*s).is_some());
         let first = scenarios.next();
         let default = first.and_then(single).unwrap_or(Method::Policy(Policy::Threshold(1.0)));
         let mut out = LabelPolicies { loss: loss_of(default), ..LabelPolicies::uniform(default.policy()) };
         for scenario in first.into_iter().chain(scenarios) {
             let usual = single(scenario).unwrap_or(default);
-            let rule = |query_lang, method: Method| Rule {
+            let rule = |query_lang, passage_lang, method: Method| Rule {
                 scenario: Some(scenario),
                 query_lang,
+                passage_lang,
                 loss: loss_of(method),
                 ..Rule::new(method.policy())
             };
             if scenario == Scenario::Monolingual {
                 let own = self.cells.iter().filter(|c| c.scenario == scenario && c.query_lang != ALL);
                 let differing = own.filter(|c| c.tau_chosen != usual);
-                out.rules.extend(differing.map(|c| rule(Lang::parse(&c.query_lang), c.tau_chosen)));
+                out.rules.extend(differing.map(|c| rule(Lang::parse(&c.query_lang), None, c.tau_chosen)));
+            } else if scenario == Scenario::CrossLingual && !self.pairs.is_empty() {
+                let own = self.cells.iter().filter(|c| c.is_pair() && c.tau_chosen != usual);
+                let pair =
+                    |c: &Cell| rule(Lang::parse(&c.query_lang), Lang::parse(&c.passage_lang), c.tau_chosen);
+                out.rules.extend(own.map(pair));
             } else if let Some(per_language) = self.per_language.get(&scenario).filter(|p| p.chosen) {
                 out.rules.extend(per_language.policies.rules.iter().cloned());
             }
             if usual != default {
-                out.rules.push(rule(None, usual));
+                out.rules.push(rule(None, None, usual));
             }
         }
         out
@@ -376,7 +408,7 @@ fn cell(
     results: &Results,
 ) -> Cell {
     let lang = c.lang.as_ref();
-    let at = At { pool: place(plan, c.passage_lang.as_ref()), ..At::new(scenario, lang) };
+    let at = At { pool: c.passage_lang.as_ref().and_then(|l| plan.place(l)), ..At::new(scenario, lang) };
     let (mut policies, mut arms) = (Vec::new(), Vec::new());
     for (i, &policy) in plan.grid.iter().enumerate() {
         let balance =
@@ -397,8 +429,8 @@ fn cell(
             dropped: balance[2],
             queries_without_positive: balance[3],
         });
-        // The single models are told of once, by language.
-        if c.passage_lang.is_none() {
+        // The models of all pairs are told of once, by language.
+        if c.passage_lang.is_none() || !plan.pairs.is_empty() {
             arms.extend(results.records.models_of(at, policy, c.reached[i]).into_iter().map(|m| ArmRow {
                 policy,
                 seed: m.seed,
@@ -432,10 +464,6 @@ fn cell(
         policies,
         arms,
     }
-}
-
-fn place(plan: &Plan, lang: Option<&Lang>) -> Option<u16> {
-    lang.and_then(|l| plan.langs.iter().position(|x| x == l)).map(|p| p as u16)
 }
 
 /// Positives, negatives and left-out judgments of the training split, and queries without a positive.
@@ -474,68 +502,51 @@ fn balance(
     out
 }
 
-/// The values of the calibrated system on test: for each language those of the model that the choice asks for.
-fn calibrated(plan: &Plan, scenario: Scenario, choice: &Choice, results: &Results) -> Option<Values> {
-    if scenario != Scenario::Monolingual {
-        return results.records.test(At::new(scenario, None), &choice.labels());
-    }
-    let mut rows: Vec<Vec<(Index, f64)>> = vec![Vec::new(); plan.seeds.len()];
-    for lang in &plan.langs {
-        let labels = ArmLabels::Method(choice.of(lang));
-        let v = results.records.test(At::new(scenario, Some(lang)), &labels)?;
-        for (row, values) in rows.iter_mut().zip(&v.by_seed) {
-            row.extend(v.queries.iter().copied().zip(values.iter().copied()));
-        }
-    }
-    rows.iter_mut().for_each(|r| r.sort_by_key(|(q, _)| *q));
-    let queries = rows.first().map_or(Vec::new(), |r| r.iter().map(|(q, _)| *q).collect());
-    Some(Values {
-        queries,
-        by_seed: rows.into_iter().map(|r| r.into_iter().map(|(_, v)| v).collect()).collect(),
-    })
-}
-
 /// The systems on test: of the methods, those that were trained to the end in every language.
 fn test_rows(plan: &Plan, scenario: Scenario, choice: &Choice, results: &Results) -> Result<Vec<TestRow>> {
     let records = &results.records;
-    let all = At::new(scenario, None);
-    let measured = results.bm25.get(&scenario).map_or(&[][..], Vec::as_slice);
-    let (queries, values) = records.by_query(all, measured);
-    // The same for every seed, so that differences are paired.
-    let bm25 = Values { queries, by_seed: vec![values; plan.seeds.len()] };
-    let mut systems: Vec<(String, Values)> = vec![("bm25".into(), bm25)];
-    systems.extend(records.test(all, &ArmLabels::Untrained).map(|v| ("untrained".into(), v)));
+    let bm25 = |at: At| {
+        let measured = results.bm25.get(&scenario).map_or(&[][..], Vec::as_slice);
+        let (queries, values) = records.by_query(at, measured);
+        // The same for every seed, so that differences are paired.
+        Some(Values { queries, by_seed: vec![values; plan.seeds.len()] })
+    };
+    let name = |m: &Method| if m.is_cut() { format!("tau={m}") } else { m.to_string() };
+    type Of<'a> = Box<dyn Fn(At) -> Option<Values> + 'a>;
+    let mut systems: Vec<(String, Of)> = vec![
+        ("bm25".into(), Box::new(bm25)),
+        ("untrained".into(), Box::new(|at| records.test(at, &ArmLabels::Untrained))),
+    ];
     for &method in &plan.grid {
-        let name = if method.is_cut() { format!("tau={method}") } else { method.to_string() };
-        systems.extend(records.test(all, &ArmLabels::Method(method)).map(|v| (name, v)));
+        let of = move |at: At| records.test(at, &ArmLabels::Method(method));
+        systems.push((name(&method), Box::new(of)));
     }
-    let Some(values) = calibrated(plan, scenario, choice, results) else {
+    systems
+        .push(("calibrated".into(), Box::new(|at| records.test_chosen(at, |part| choice.labels_of(part)))));
+    let all = At::new(scenario, None);
+    systems.retain(|(_, of)| of(all).is_some());
+    let Some((_, calibrated)) = systems.last().filter(|(name, _)| name == "calibrated") else {
         return Err(Error::Internal("the chosen models were not measured on test".into()));
     };
-    systems.push(("calibrated".into(), values));
-    let langs = [None].into_iter().chain(plan.langs.iter().map(Some));
+    let langs = plan.langs.iter().map(|l| (Some(l), None));
+    let of_pairs = plan.models(scenario);
+    let pairs = of_pairs.iter().filter(|p| p.passage_lang.is_some());
+    let pairs = pairs.map(|p| (p.lang.as_ref(), p.passage_lang.as_ref()));
     let mut rows = Vec::new();
-    for lang in langs {
-        let part = |values: &Values| match lang {
-            None => crate::records::by_unit(records.collection, values),
-            Some(lang) => only(records.collection, values, lang),
-        };
-        let reference = part(&systems[systems.len() - 1].1);
-        if reference.queries.is_empty() {
-            continue;
-        }
-        for (name, values) in &systems {
-            let values = part(values);
-            if values.queries != reference.queries {
-                return Err(Error::Internal(format!(
-                    "{name} was measured on other queries than the calibrated system"
-                )));
-            }
+    for (lang, passages) in [(None, None)].into_iter().chain(langs).chain(pairs) {
+        let at = At { pool: passages.and_then(|l| plan.place(l)), ..At::new(scenario, lang) };
+        let sampled = |of: &Of| of(at).map(|v| records.sampled(at, v));
+        let Some(reference) = sampled(calibrated).filter(|v| !v.queries.is_empty()) else { continue };
+        for (name, of) in &systems {
+            let values = sampled(of).filter(|v| v.queries == reference.queries).ok_or_else(|| {
+                Error::Internal(format!("{name} was measured on other queries than the calibrated system"))
+            })?;
             let i = bootstrap::mean(&values.by_seed, plan.level);
             let difference = bootstrap::paired(&reference.by_seed, &values.by_seed, plan.level);
             rows.push(TestRow {
                 scenario,
                 query_lang: lang_name(lang),
+                passage_lang: passages.map(Lang::to_string),
                 system: name.clone(),
                 queries: values.queries.len(),
                 mean: i.mean,
@@ -547,18 +558,11 @@ fn test_rows(plan: &Plan, scenario: Scenario, choice: &Choice, results: &Results
     Ok(rows)
 }
 
-fn only(collection: &Collection, values: &Values, lang: &Lang) -> Values {
-    let keep: Vec<usize> = (0..values.queries.len())
-        .filter(|i| collection.queries[values.queries[*i] as usize].lang == *lang)
-        .collect();
-    Values {
-        queries: keep.iter().map(|i| values.queries[*i]).collect(),
-        by_seed: values.by_seed.iter().map(|row| keep.iter().map(|i| row[*i]).collect()).collect(),
-    }
-}
-
-/// The rows of the test table of one scenario and language, by system.
-pub fn test_of<'a>(c: &'a Calibration, scenario: Scenario, lang: &str) -> BTreeMap<&'a str, &'a TestRow> {
-    let rows = c.test.iter().filter(|r| r.scenario == scenario && r.query_lang == lang);
-    rows.map(|r| (r.system.as_str(), r)).collect()
+/// The rows of the test table of one cell, by system.
+pub fn test_of<'a>(c: &'a Calibration, cell: &Cell) -> BTreeMap<&'a str, &'a TestRow> {
+    let passages = Some(&cell.passage_lang).filter(|_| cell.is_pair());
+    let own = |r: &&TestRow| {
+        (r.scenario, &r.query_lang, r.passage_lang.as_ref()) == (cell.scenario, &cell.query_lang, passages)
+    };
+    c.test.iter().filter(own).map(|r| (r.system.as_str(), r)).collect()
 }

@@ -129,6 +129,15 @@ pub enum Equal {
     Pairs,
 }
 
+/// What one model is for: whose queries, with which passages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Part {
+    /// The language of the queries; `None` for all.
+    pub lang: Option<Lang>,
+    /// The language of the passages, for a model of one pair of languages; `None` for all that the scenario has.
+    pub passage_lang: Option<Lang>,
+}
+
 /// Everything that decides the outcome.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -136,6 +145,9 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// The languages, in order.
     pub langs: Vec<Lang>,
+    /// In the cross-lingual scenario, the pairs of languages (of queries, of passages) that have a model and a race of their
+    /// own each; where there are none, one model is for all.
+    pub pairs: Vec<(Lang, Lang)>,
     /// The methods that compete.
     pub grid: Vec<Method>,
     /// The seeds; one model each.
@@ -215,26 +227,46 @@ impl Plan {
                 ));
             }
         }
-        for &scenario in &self.scenarios {
-            let name = scenario.name();
-            let dev = collection.graded(Split::Dev);
-            if !self.meets(collection, &dev, scenario, |_, _, grade| grade > 0.0) {
-                return fault(format!("no dev query has a relevant passage to find in the {name} scenario"));
-            }
-            let train = collection.graded(Split::Train);
-            for method in &self.grid {
-                let policy = method.policy();
-                if !self
-                    .meets(collection, &train, scenario, |_, _, grade| policy.label(grade) == Label::Positive)
-                {
-                    return fault(format!(
-                        "no training judgment of the {name} scenario is a positive under the policy {policy}; leave it out of --grid"
-                    ));
-                }
-            }
-        }
         if self.scenarios.contains(&Scenario::CrossLingual) && self.langs.len() < 2 {
             return fault("the cross-lingual scenario needs two languages or more".into());
+        }
+        if !self.pairs.is_empty() && !self.scenarios.contains(&Scenario::CrossLingual) {
+            return fault(
+                "--pairs is for the cross-lingual scenario, which is not among those asked for".into(),
+            );
+        }
+        for (query, passage) in &self.pairs {
+            if query == passage || !self.langs.contains(query) || !self.langs.contains(passage) {
+                return fault(format!(
+                    "--pairs {query}:{passage}: give two different languages of the calibration"
+                ));
+            }
+        }
+        let (train, dev) = (collection.graded(Split::Train), collection.graded(Split::Dev));
+        for &scenario in &self.scenarios {
+            // A language without judgments of its own is passed over; a pair was asked for.
+            let asked = if scenario == Scenario::CrossLingual { self.pairs.as_slice() } else { &[] };
+            let each = asked.iter().map(Some).chain(asked.is_empty().then_some(None));
+            for pair in each {
+                let name = match pair {
+                    Some((query, passage)) => format!("pair {query}:{passage}"),
+                    None => format!("{} scenario", scenario.name()),
+                };
+                let of = |q: &Lang, p: &Lang| pair.is_none_or(|(query, passage)| q == query && p == passage);
+                if !self.meets(collection, &dev, scenario, |q, p, grade| grade > 0.0 && of(q, p)) {
+                    return fault(format!("no dev query has a relevant passage to find in the {name}"));
+                }
+                for method in &self.grid {
+                    let policy = method.policy();
+                    let positive =
+                        |q: &Lang, p: &Lang, grade| of(q, p) && policy.label(grade) == Label::Positive;
+                    if !self.meets(collection, &train, scenario, positive) {
+                        return fault(format!(
+                            "no training judgment of the {name} is a positive under the policy {policy}; leave it out of --grid"
+                        ));
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -265,19 +297,44 @@ impl Plan {
         let langs: Vec<&str> = self.langs.iter().map(Lang::as_str).collect();
         let version = (env!("CARGO_PKG_VERSION"), polygrade_train::trainer::TRAINING_VERSION);
         let teacher = self.teacher.as_ref().map(|t| t.fingerprint());
-        let plan = format!(
+        let mut plan = format!(
             "{:?} {langs:?} {:?} {version:?} {:?} {teacher:?}",
             self.settings, self.encoder, self.equal
         );
+        if !self.pairs.is_empty() {
+            plan += &format!(" {:?}", self.pairs);
+        }
         format!("{:016x}{:016x}", collection.fingerprint(), xxh3_64(plan.as_bytes()))
     }
 
-    /// The models' languages in a scenario: one each where models are monolingual, else all at once.
-    pub fn models(&self, scenario: Scenario) -> Vec<Option<Lang>> {
+    /// What the models of a scenario are for: one language or one pair of languages each, or all at once.
+    pub fn models(&self, scenario: Scenario) -> Vec<Part> {
         match scenario {
-            Scenario::Monolingual => self.langs.iter().cloned().map(Some).collect(),
-            _ => vec![None],
+            Scenario::Monolingual => {
+                self.langs.iter().map(|l| Part { lang: Some(l.clone()), passage_lang: None }).collect()
+            }
+            Scenario::CrossLingual if !self.pairs.is_empty() => {
+                let part =
+                    |(q, p): &(Lang, Lang)| Part { lang: Some(q.clone()), passage_lang: Some(p.clone()) };
+                self.pairs.iter().map(part).collect()
+            }
+            _ => vec![Part::default()],
         }
+    }
+
+    /// Whether one model of a scenario is for all its languages.
+    pub fn has_one_model(&self, scenario: Scenario) -> bool {
+        self.models(scenario) == [Part::default()]
+    }
+
+    /// The place of a language.
+    pub fn place(&self, lang: &Lang) -> Option<u16> {
+        self.langs.iter().position(|l| l == lang).map(|p| p as u16)
+    }
+
+    /// Whether queries in one language are asked for passages in another, where the scenario lets them meet.
+    pub fn asks(&self, query: &Lang, passage: &Lang) -> bool {
+        self.pairs.is_empty() || self.pairs.iter().any(|(q, p)| q == query && p == passage)
     }
 
     /// The folds that are trained, each a model of its own.
@@ -310,8 +367,8 @@ impl Fold {
 pub struct Arm {
     /// The scenario.
     pub scenario: Scenario,
-    /// Its language, where models are monolingual.
-    pub lang: Option<Lang>,
+    /// What it is for.
+    pub part: Part,
     /// How it is trained.
     pub labels: ArmLabels,
     /// Its seed.
@@ -354,7 +411,11 @@ impl Arm {
             ArmLabels::Method(m) => m.to_string().replace(':', ""),
             ArmLabels::Policies(p) => format!("policies{:016x}", xxh3_64(format!("{p:?}").as_bytes())),
         };
-        let lang = self.lang.as_ref().map_or("all", Lang::as_str);
+        let lang = match (&self.part.lang, &self.part.passage_lang) {
+            (None, _) => "all".to_owned(),
+            (Some(lang), None) => lang.to_string(),
+            (Some(query), Some(passage)) => format!("{query}-to-{passage}"),
+        };
         let mut name = format!("{}-{lang}-{labels}-seed{}", self.scenario.name(), self.seed);
         if let Some(fold) = self.fold {
             name += &format!("-fold{}of{}", fold.number + 1, fold.of);

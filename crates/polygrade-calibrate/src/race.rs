@@ -19,9 +19,9 @@
 //! up to the rung that the race has reached.
 
 use crate::lab::{Entry, Lab};
-use crate::plan::{Arm, ArmLabels, Fold, Method, RaceSettings};
+use crate::plan::{Arm, ArmLabels, Fold, Method, Part, RaceSettings};
 use crate::records::{Cell, Pair, Records};
-use polygrade_data::{Lang, Result};
+use polygrade_data::Result;
 use polygrade_eval::stats::contrast::{Contrast, SeedVariance};
 use polygrade_eval::stats::correction::Correction;
 use polygrade_train::{Examples, Scenario};
@@ -48,6 +48,8 @@ pub enum End {
 pub struct Round {
     /// Share of the steps.
     pub share: f64,
+    /// Passes over the training queries by then, the fewest of those compared: below 1, a part of the data was seen.
+    pub passes: f64,
     /// Seeds.
     pub seeds: usize,
     /// Contenders that were compared.
@@ -78,8 +80,9 @@ pub struct Dropped {
 pub struct Race {
     /// The scenario.
     pub scenario: Scenario,
-    /// The language, where models are monolingual.
-    pub lang: Option<Lang>,
+    /// What the models are for.
+    #[serde(flatten)]
+    pub part: Part,
     /// The looks, in order.
     pub rounds: Vec<Round>,
     /// The contenders that are left.
@@ -173,11 +176,11 @@ pub fn contrasts(
     pairs.iter().filter(|(pair, _)| inside(pair)).map(|(k, p)| (*k, of(p))).collect()
 }
 
-/// What contenders are trained on in one scenario (and language): examples by contender and fold, steps that are fair,
+/// What contenders are trained on in one scenario (and language, or pair of languages): examples by contender and fold, steps that are fair,
 /// and who trains like whom.
 pub struct Field {
     scenario: Scenario,
-    lang: Option<Lang>,
+    part: Part,
     /// The contenders.
     pub contenders: Vec<ArmLabels>,
     examples: Vec<Vec<(Option<Fold>, Examples)>>,
@@ -188,18 +191,12 @@ pub struct Field {
 
 impl Field {
     /// Prepares the contenders. With `folds`, one model a fold; else one on the whole training split.
-    pub fn new(
-        lab: &Lab,
-        scenario: Scenario,
-        lang: Option<&Lang>,
-        contenders: Vec<ArmLabels>,
-        folds: bool,
-    ) -> Field {
+    pub fn new(lab: &Lab, scenario: Scenario, part: &Part, contenders: Vec<ArmLabels>, folds: bool) -> Field {
         let plan = lab.plan;
         let folds = if folds { plan.fold_list() } else { vec![None] };
         let arm = |labels: &ArmLabels, fold| Arm {
             scenario,
-            lang: lang.cloned(),
+            part: part.clone(),
             labels: labels.clone(),
             seed: 0,
             fold,
@@ -226,8 +223,8 @@ impl Field {
                 }
             }
         }
-        let steps = steps(lab, scenario, lang, &examples);
-        Field { scenario, lang: lang.cloned(), contenders, examples, steps, twin_of }
+        let steps = steps(lab, scenario, part, &examples);
+        Field { scenario, part: part.clone(), contenders, examples, steps, twin_of }
     }
 
     /// The arms of these contenders and seeds that have to be trained.
@@ -244,11 +241,23 @@ impl Field {
         out
     }
 
+    /// Passes over the training queries in a whole training, the fewest among these contenders.
+    fn passes(&self, lab: &Lab, which: &[usize]) -> f64 {
+        let settings = &lab.plan.settings;
+        let of = |c: &usize| {
+            let (_, examples) = self.examples[*c].first()?;
+            let steps = self.steps[*c].or(settings.steps);
+            let each = examples.steps_per_epoch(settings.batch).max(1) as f64;
+            Some(steps.map_or(settings.epochs as f64, |s| s as f64 / each))
+        };
+        which.iter().filter_map(of).fold(f64::INFINITY, f64::min)
+    }
+
     /// The arm of a contender.
     pub fn arm(&self, contender: usize, seed: u64, fold: Option<Fold>) -> Arm {
         Arm {
             scenario: self.scenario,
-            lang: self.lang.clone(),
+            part: self.part.clone(),
             labels: self.contenders[contender].clone(),
             seed,
             fold,
@@ -273,10 +282,10 @@ impl Field {
 fn steps(
     lab: &Lab,
     scenario: Scenario,
-    lang: Option<&Lang>,
+    part: &Part,
     examples: &[Vec<(Option<Fold>, Examples)>],
 ) -> Vec<Option<u64>> {
-    let of = |of: &Vec<(Option<Fold>, Examples)>| lab.steps(scenario, lang, &of.first()?.1);
+    let of = |of: &Vec<(Option<Fold>, Examples)>| lab.steps(scenario, part, &of.first()?.1);
     examples.iter().map(of).collect()
 }
 
@@ -286,13 +295,13 @@ pub fn race(lab: &Lab, field: &Field, settings: &RaceSettings) -> Result<Race> {
     let few = &plan.seeds[..settings.seeds.min(plan.seeds.len())];
     let looks = looks(settings, few.len(), plan.seeds.len());
     let (mut alpha_left, even) = (1.0 - plan.level, (1.0 - plan.level) / looks.len() as f64);
-    let cell = Cell::new(field.scenario, field.lang.as_ref());
+    let cell = Cell::of(plan, field.scenario, &field.part);
     let first: Vec<usize> = (0..field.contenders.len()).filter(|c| field.twin_of[*c] == *c).collect();
     let mut alive: Vec<usize> = (0..field.contenders.len()).collect();
     let mut entries = field.entries(&alive, few);
     let mut race = Race {
         scenario: field.scenario,
-        lang: field.lang.clone(),
+        part: field.part.clone(),
         rounds: Vec::new(),
         survivors: Vec::new(),
         end: End::Complete,
@@ -360,6 +369,7 @@ pub fn race(lab: &Lab, field: &Field, settings: &RaceSettings) -> Result<Race> {
         alive.retain(|c| verdict.dropped.iter().all(|d| d.worse != *c));
         race.rounds.push(Round {
             share,
+            passes: share * field.passes(lab, &before),
             seeds,
             alive: before,
             dropped: verdict.dropped,

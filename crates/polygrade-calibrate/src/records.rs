@@ -4,7 +4,7 @@
 //! Two methods of a race may have been trained to different shares of their steps. They are always compared at the
 //! greatest share, and with the seeds, that both have.
 
-use crate::plan::{Arm, ArmLabels, ArmResult, Measured, Method, Plan};
+use crate::plan::{Arm, ArmLabels, ArmResult, Measured, Method, Part, Plan};
 use polygrade_data::{Collection, Index, Lang};
 use polygrade_eval::bootstrap::plain_mean;
 use polygrade_train::Scenario;
@@ -46,6 +46,12 @@ impl<'a> Cell<'a> {
     pub fn new(scenario: Scenario, lang: Option<&'a Lang>) -> Self {
         Cell { scenario, lang, pool: None }
     }
+
+    /// What a model is for.
+    pub fn of(plan: &Plan, scenario: Scenario, part: &'a Part) -> Self {
+        let pool = part.passage_lang.as_ref().and_then(|l| plan.place(l));
+        Cell { scenario, lang: part.lang.as_ref(), pool }
+    }
 }
 
 /// A seed's models of a method.
@@ -83,26 +89,30 @@ impl<'a> Records<'a> {
     fn result(
         &self,
         scenario: Scenario,
-        lang: Option<&Lang>,
+        part: &Part,
         labels: &ArmLabels,
         seed: u64,
         fold: Option<crate::plan::Fold>,
     ) -> Option<&ArmResult> {
-        let arm = Arm { scenario, lang: lang.cloned(), labels: labels.clone(), seed, fold, altered: None };
+        let arm = Arm { scenario, part: part.clone(), labels: labels.clone(), seed, fold, altered: None };
         self.arms.get(&arm.name())
     }
 
-    /// The languages of the models that answer for a cell.
-    fn models(&self, cell: Cell, labels: &ArmLabels) -> Vec<Option<Lang>> {
-        match (cell.scenario, cell.lang) {
-            (Scenario::Monolingual, _) if *labels == ArmLabels::Untrained => vec![None],
-            (Scenario::Monolingual, Some(lang)) => vec![Some(lang.clone())],
-            (scenario, _) => self.plan.models(scenario),
+    /// The models that answer for a cell.
+    fn models(&self, cell: Cell, labels: &ArmLabels) -> Vec<Part> {
+        if *labels == ArmLabels::Untrained {
+            return vec![Part::default()];
         }
+        let passages = |p: &Part| p.passage_lang.as_ref().and_then(|l| self.plan.place(l));
+        let answers = |p: &Part| {
+            (cell.lang.is_none() || p.lang.is_none() || p.lang.as_ref() == cell.lang)
+                && (cell.pool.is_none() || p.passage_lang.is_none() || passages(p) == cell.pool)
+        };
+        self.plan.models(cell.scenario).into_iter().filter(answers).collect()
     }
 
     /// The shares at which a model was measured on dev, with the seeds that reached each.
-    fn shares(&self, scenario: Scenario, model: Option<&Lang>, labels: &ArmLabels) -> Vec<(f64, Vec<u64>)> {
+    fn shares(&self, scenario: Scenario, model: &Part, labels: &ArmLabels) -> Vec<(f64, Vec<u64>)> {
         let folds = self.plan.fold_list();
         let mut out: Vec<(f64, Vec<u64>)> = Vec::new();
         for &seed in &self.plan.seeds {
@@ -123,8 +133,8 @@ impl<'a> Records<'a> {
     /// The greatest share of the steps that a method reached in a cell; the least over its models.
     pub fn reached(&self, cell: Cell, labels: &ArmLabels) -> f64 {
         let models = self.models(cell, labels);
-        let of = |model: &Option<Lang>| {
-            let shares = self.shares(cell.scenario, model.as_ref(), labels);
+        let of = |model: &Part| {
+            let shares = self.shares(cell.scenario, model, labels);
             shares.iter().map(|(s, _)| *s).fold(0.0, f64::max)
         };
         models.iter().map(of).fold(f64::INFINITY, f64::min)
@@ -140,7 +150,7 @@ impl<'a> Records<'a> {
             let mut measured = Vec::new();
             for model in &models {
                 for fold in self.plan.fold_list() {
-                    let result = self.result(cell.scenario, model.as_ref(), &labels, seed, fold)?;
+                    let result = self.result(cell.scenario, model, &labels, seed, fold)?;
                     let last = result.rungs.iter().rfind(|r| r.share <= share)?;
                     out.steps += last.step;
                     out.tokens += last.tokens;
@@ -164,12 +174,9 @@ impl<'a> Records<'a> {
 
     /// Dev values of two methods, paired.
     pub fn pair(&self, cell: Cell, a: &ArmLabels, b: &ArmLabels) -> Option<Pair> {
-        let mut parts: Vec<(Option<Lang>, f64, Vec<u64>)> = Vec::new();
+        let mut parts: Vec<(Part, f64, Vec<u64>)> = Vec::new();
         for model in self.models(cell, a) {
-            let (of_a, of_b) = (
-                self.shares(cell.scenario, model.as_ref(), a),
-                self.shares(cell.scenario, model.as_ref(), b),
-            );
+            let (of_a, of_b) = (self.shares(cell.scenario, &model, a), self.shares(cell.scenario, &model, b));
             let mut best: Option<(f64, Vec<u64>)> = None;
             for (share, seeds) in of_a {
                 let Some((_, others)) = of_b.iter().find(|(s, _)| *s == share) else { continue };
@@ -194,7 +201,7 @@ impl<'a> Records<'a> {
                 let mut row = Vec::new();
                 for (model, share, _) in &parts {
                     for fold in self.plan.fold_list() {
-                        let result = self.result(cell.scenario, model.as_ref(), labels, seed, fold)?;
+                        let result = self.result(cell.scenario, model, labels, seed, fold)?;
                         row.extend_from_slice(&result.at(*share)?.dev);
                     }
                 }
@@ -216,7 +223,7 @@ impl<'a> Records<'a> {
             let row = |seed: u64| {
                 let mut row = Vec::new();
                 for model in &models {
-                    let result = self.result(cell.scenario, model.as_ref(), labels, seed, None)?;
+                    let result = self.result(cell.scenario, model, labels, seed, None)?;
                     row.extend_from_slice(&result.at(share)?.dev);
                 }
                 Some(row)
@@ -236,13 +243,28 @@ impl<'a> Records<'a> {
 
     /// The same for models of a study, that were trained on altered judgments.
     pub fn test_altered(&self, cell: Cell, labels: &ArmLabels, altered: Option<&str>) -> Option<Values> {
-        let models = self.models(cell, labels);
+        self.test_of(cell, |_| labels.clone(), altered)
+    }
+
+    /// The values on test of models that are each trained in a way of its own.
+    pub fn test_chosen(&self, cell: Cell, labels: impl Fn(&Part) -> ArmLabels) -> Option<Values> {
+        self.test_of(cell, labels, None)
+    }
+
+    fn test_of(
+        &self,
+        cell: Cell,
+        labels: impl Fn(&Part) -> ArmLabels,
+        altered: Option<&str>,
+    ) -> Option<Values> {
+        // Only the untrained encoder is another model than those of the scenario.
+        let models = self.models(cell, &labels(&Part::default()));
         self.join(cell, &self.plan.seeds, |seed| {
             let mut row = Vec::new();
             for model in &models {
-                let (scenario, lang, labels) = (cell.scenario, model.clone(), labels.clone());
+                let (scenario, part, labels) = (cell.scenario, model.clone(), labels(model));
                 let altered = altered.map(str::to_owned);
-                let arm = Arm { scenario, lang, labels, seed, fold: None, altered };
+                let arm = Arm { scenario, part, labels, seed, fold: None, altered };
                 row.extend_from_slice(self.arms.get(&arm.name())?.test.as_ref()?);
             }
             Some(row)

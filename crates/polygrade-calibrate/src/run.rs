@@ -3,7 +3,7 @@
 
 use crate::choose::{self, Choice};
 use crate::lab::{Base, Entry, Lab, Watch};
-use crate::plan::{Arm, ArmLabels, Measured, Method, Plan, RaceSettings, Search};
+use crate::plan::{Arm, ArmLabels, Measured, Method, Part, Plan, RaceSettings, Search};
 use crate::race::{self, Field, Race};
 use crate::records::Records;
 use crate::study;
@@ -54,7 +54,7 @@ pub fn run<'a>(
         let margin = choose::margin(plan);
         let mut choice = choose::choose(&lab.records(), scenario, &found, margin)?;
         races.extend(found);
-        if scenario != Scenario::Monolingual {
+        if plan.has_one_model(scenario) {
             let monolingual: Option<&Choice> = choices.get(&Scenario::Monolingual);
             thresholds_by_language(&lab, scenario, &mut choice, monolingual)?;
             choice.settle(scenario);
@@ -91,7 +91,7 @@ fn untrained(lab: &Lab) -> Result<()> {
     let pairs = lab.plan.scenarios.iter().flat_map(|s| lab.plan.seeds.iter().map(move |seed| (*s, *seed)));
     let arm = |(scenario, seed)| Arm {
         scenario,
-        lang: None,
+        part: Part::default(),
         labels: ArmLabels::Untrained,
         seed,
         fold: None,
@@ -104,11 +104,11 @@ fn untrained(lab: &Lab) -> Result<()> {
 /// Every method with every seed to the end. With folds, dev is cross-fitted, and test is measured with models of the
 /// whole training split.
 fn grid(lab: &Lab, scenario: Scenario) -> Result<()> {
-    let one = |lang: &Option<Lang>| {
+    let one = |part: &Part| {
         let contenders = race::methods(&lab.plan.grid);
         let all: Vec<usize> = (0..contenders.len()).collect();
         for folds in if lab.plan.folds > 0 { vec![true, false] } else { vec![false] } {
-            let field = Field::new(lab, scenario, lang.as_ref(), contenders.clone(), folds);
+            let field = Field::new(lab, scenario, part, contenders.clone(), folds);
             let entries = field.entries(&all, &lab.plan.seeds);
             let mut entries: Vec<Entry> = entries.into_iter().map(|(_, e)| e).collect();
             lab.advance(&mut entries, 1.0, !folds)?;
@@ -121,9 +121,9 @@ fn grid(lab: &Lab, scenario: Scenario) -> Result<()> {
 
 fn race_all(lab: &Lab, scenario: Scenario, settings: &RaceSettings) -> Result<Vec<Race>> {
     // One race after the other: its own arms keep all threads busy, and models wait in memory for their next rung.
-    let one = |lang: &Option<Lang>| {
+    let one = |part: &Part| {
         let contenders = race::methods(&lab.plan.grid);
-        let field = Field::new(lab, scenario, lang.as_ref(), contenders, true);
+        let field = Field::new(lab, scenario, part, contenders, true);
         race::race(lab, &field, settings)
     };
     lab.plan.models(scenario).iter().map(one).collect()
@@ -131,8 +131,8 @@ fn race_all(lab: &Lab, scenario: Scenario, settings: &RaceSettings) -> Result<Ve
 
 fn in_parallel<T: Send>(
     lab: &Lab,
-    models: &[Option<Lang>],
-    one: impl Fn(&Option<Lang>) -> Result<T> + Sync + Send,
+    models: &[Part],
+    one: impl Fn(&Part) -> Result<T> + Sync + Send,
 ) -> Result<Vec<T>> {
     // A transformer has all threads for itself.
     match lab.plan.settings.transformer.is_some() {
@@ -156,7 +156,7 @@ fn thresholds_by_language(
     let (Some(wanted), Method::Policy(_)) = (wanted, single) else { return Ok(()) };
     let mut contenders = vec![ArmLabels::Method(single)];
     contenders.extend(choose::candidates(single, &wanted, TAKEN_BACK).into_iter().map(ArmLabels::Policies));
-    let field = Field::new(lab, scenario, None, contenders, true);
+    let field = Field::new(lab, scenario, &Part::default(), contenders, true);
     let settings = match &lab.plan.search {
         Search::Race(settings) => settings.clone(),
         // The grid spares nothing.
@@ -195,17 +195,14 @@ fn policies_of(own: &Choice, single: Method, scenario: Scenario, langs: &[Lang])
 
 /// Trains the chosen models to the end with all seeds and measures them on test.
 fn finish(lab: &Lab, scenario: Scenario, choice: &Choice) -> Result<()> {
-    in_parallel(lab, &lab.plan.models(scenario), |lang| {
-        let labels = match lang {
-            Some(lang) => ArmLabels::Method(choice.of(lang)),
-            None => choice.labels(),
-        };
+    in_parallel(lab, &lab.plan.models(scenario), |part| {
+        let labels = choice.labels_of(part);
         let mut contenders = race::methods(&lab.plan.grid);
         let place = contenders.iter().position(|c| *c == labels).unwrap_or_else(|| {
             contenders.push(labels.clone());
             contenders.len() - 1
         });
-        let field = Field::new(lab, scenario, lang.as_ref(), contenders, false);
+        let field = Field::new(lab, scenario, part, contenders, false);
         let which = [field.twin_of[place], place];
         let entries = field.entries(&which[..1], &lab.plan.seeds);
         let mut entries: Vec<Entry> = entries.into_iter().map(|(_, e)| e).collect();

@@ -126,6 +126,7 @@ fn one(seed: u64, spec: &Spec, dir: &Path) -> Result<Vec<Found>> {
     let plan = Plan {
         scenarios: vec![Scenario::Monolingual],
         langs: planted.collection.langs(),
+        pairs: Vec::new(),
         default: grid[0],
         grid,
         seeds: vec![1, 2, 3],
@@ -144,7 +145,7 @@ fn one(seed: u64, spec: &Spec, dir: &Path) -> Result<Vec<Found>> {
     let scenario = Scenario::Monolingual;
     let mut out = Vec::new();
     for lang in &plan.langs {
-        let Some(race) = raced.races.iter().find(|r| r.lang.as_ref() == Some(lang)) else { continue };
+        let Some(race) = raced.races.iter().find(|r| r.part.lang.as_ref() == Some(lang)) else { continue };
         let truth = planted.truth.get(lang).copied().unwrap_or(Truth::Equivalent);
         let best = if let Truth::Best(p) = truth { Some(Method::Policy(p)) } else { None };
         let left: Vec<Method> = race.survivors.iter().map(|i| plan.grid[*i]).collect();

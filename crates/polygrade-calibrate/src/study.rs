@@ -75,12 +75,12 @@ pub fn run(lab: &Lab, alterations: &[Alteration]) -> Result<()> {
     let plan = lab.plan;
     let mut arms: Vec<(Arm, Option<&Alteration>)> = Vec::new();
     for &scenario in &plan.scenarios {
-        for lang in plan.models(scenario) {
+        for part in plan.models(scenario) {
             for alteration in [None].into_iter().chain(alterations.iter().map(Some)) {
                 for &method in &plan.grid {
                     for &seed in &plan.seeds {
                         let (labels, altered) = (ArmLabels::Method(method), alteration.map(key));
-                        let arm = Arm { scenario, lang: lang.clone(), labels, seed, fold: None, altered };
+                        let arm = Arm { scenario, part: part.clone(), labels, seed, fold: None, altered };
                         arms.push((arm, alteration));
                     }
                 }
@@ -91,7 +91,7 @@ pub fn run(lab: &Lab, alterations: &[Alteration]) -> Result<()> {
         let train = lab.train(None);
         let Some(whole) = lab.examples_of(arm, train) else { return Ok(()) };
         let every = (whole.steps_per_epoch(plan.settings.batch) * plan.settings.epochs) as u64;
-        let steps = lab.steps(arm.scenario, arm.lang.as_ref(), &whole).unwrap_or(every);
+        let steps = lab.steps(arm.scenario, &arm.part, &whole).unwrap_or(every);
         let Some(alteration) = alteration else {
             return lab.advance(&mut [Entry::new(arm.clone(), Some(&whole), Some(steps))], 1.0, true);
         };

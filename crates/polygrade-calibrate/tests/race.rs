@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use polygrade_calibrate::lab::Watch;
-use polygrade_calibrate::plan::{ArmLabels, Equal, RaceSettings, Search};
+use polygrade_calibrate::plan::{ArmLabels, Equal, Part, RaceSettings, Search};
 use polygrade_calibrate::planted::{self, Planted, Spec};
 use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, self_test};
 use polygrade_data::Split;
@@ -39,6 +39,7 @@ fn plan(planted: &Planted, scenarios: &[Scenario], grid: &[Method]) -> Plan {
     Plan {
         scenarios: scenarios.to_vec(),
         langs: planted.collection.langs(),
+        pairs: Vec::new(),
         grid: grid.to_vec(),
         seeds: vec![1, 2, 3],
         settings: planted::settings(),
@@ -198,7 +199,7 @@ fn arms_have_names_of_their_own() {
         for altered in [None, Some("queries:0.5".to_owned()), Some("judgments:0.5".to_owned())] {
             let arm = polygrade_calibrate::plan::Arm {
                 scenario: Scenario::Mixture,
-                lang: None,
+                part: Part::default(),
                 labels: labels.clone(),
                 seed: 1,
                 fold: None,

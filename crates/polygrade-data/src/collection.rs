@@ -9,6 +9,7 @@ use crate::votes::Votes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One judgment by indices into [`Collection::queries`] and [`Collection::passages`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -177,6 +178,12 @@ impl Collection {
 /// judged differently, the first in the file does.
 #[derive(Debug, Clone)]
 pub struct Graded {
+    grades: Arc<Grades>,
+    judged_queries: Vec<Index>,
+}
+
+#[derive(Debug)]
+struct Grades {
     query_unit: Vec<u32>,
     passage_unit: Vec<u32>,
     direct: FxHashMap<(Index, Index), f32>,
@@ -186,7 +193,6 @@ pub struct Graded {
     /// Judged passage units of each query unit, in file order.
     units_of: FxHashMap<u32, Vec<u32>>,
     members: Vec<Vec<Index>>,
-    judged_queries: Vec<Index>,
 }
 
 impl Graded {
@@ -204,7 +210,7 @@ impl Graded {
         for (i, &u) in passage_unit.iter().enumerate() {
             members[u as usize].push(i as Index);
         }
-        let mut graded = Graded {
+        let mut graded = Grades {
             query_unit,
             passage_unit,
             direct: FxHashMap::default(),
@@ -212,7 +218,6 @@ impl Graded {
             given_to: FxHashMap::default(),
             units_of: FxHashMap::default(),
             members,
-            judged_queries: Vec::new(),
         };
         for j in judgments {
             let (qu, pu) = (graded.query_unit[j.query as usize], graded.passage_unit[j.passage as usize]);
@@ -226,26 +231,29 @@ impl Graded {
             }
         }
         let units_of = &graded.units_of;
-        graded.judged_queries = (0..graded.query_unit.len() as Index)
+        let judged_queries = (0..graded.query_unit.len() as Index)
             .filter(|&q| units_of.contains_key(&graded.query_unit[q as usize]))
             .collect();
-        graded
+        Graded { grades: Arc::new(graded), judged_queries }
     }
 
     /// The grade of a pair, its own or its translations'; `None` where it is not judged.
     pub fn grade(&self, query: Index, passage: Index) -> Option<f32> {
-        if let Some(&g) = self.direct.get(&(query, passage)) {
+        if let Some(&g) = self.grades.direct.get(&(query, passage)) {
             return Some(g);
         }
-        self.by_unit.get(&(self.query_unit[query as usize], self.passage_unit[passage as usize])).copied()
+        self.grades
+            .by_unit
+            .get(&(self.grades.query_unit[query as usize], self.grades.passage_unit[passage as usize]))
+            .copied()
     }
 
     /// The pair whose judgment a grade is: the pair itself, or the translation of it that was judged. `None` where it is
     /// not judged, and in collections that name no annotators or sources.
     pub fn given_to(&self, query: Index, passage: Index) -> Option<(Index, Index)> {
-        let unit = (self.query_unit[query as usize], self.passage_unit[passage as usize]);
-        let pair = self.given_to.get(&unit)?;
-        Some(if self.direct.contains_key(&(query, passage)) { (query, passage) } else { *pair })
+        let unit = (self.grades.query_unit[query as usize], self.grades.passage_unit[passage as usize]);
+        let pair = self.grades.given_to.get(&unit)?;
+        Some(if self.grades.direct.contains_key(&(query, passage)) { (query, passage) } else { *pair })
     }
 
     /// The queries with a judgment (their own or a translation's), ascending.
@@ -255,16 +263,24 @@ impl Graded {
 
     /// The judged passages of a query with their grades, translations included, in file order.
     pub fn judged(&self, query: Index) -> impl Iterator<Item = (Index, f32)> + '_ {
-        let units = self.units_of.get(&self.query_unit[query as usize]).map_or(&[][..], Vec::as_slice);
+        let units =
+            self.grades.units_of.get(&self.grades.query_unit[query as usize]).map_or(&[][..], Vec::as_slice);
         units
             .iter()
-            .flat_map(|&u| self.members[u as usize].iter().copied())
+            .flat_map(|&u| self.grades.members[u as usize].iter().copied())
             .filter_map(move |p| Some((p, self.grade(query, p)?)))
+    }
+
+    /// The same table for these queries alone.
+    #[must_use]
+    pub fn for_queries(&self, keep: impl Fn(Index) -> bool) -> Graded {
+        let kept = self.judged_queries.iter().copied().filter(|q| keep(*q));
+        Graded { grades: self.grades.clone(), judged_queries: kept.collect() }
     }
 
     /// A number shared by the translations of a passage.
     pub fn passage_unit(&self, passage: Index) -> u32 {
-        self.passage_unit[passage as usize]
+        self.grades.passage_unit[passage as usize]
     }
 }
 

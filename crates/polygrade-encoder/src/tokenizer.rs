@@ -21,8 +21,9 @@ use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
-    DecoderWrapper, Encoding, Model, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
-    SplitDelimiterBehavior, Tokenizer, TokenizerBuilder, TokenizerImpl, TruncationParams,
+    DecoderWrapper, Encoding, Model, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
+    PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer, TokenizerBuilder, TokenizerImpl,
+    TruncationParams,
 };
 
 /// The crate's pipeline from text to tokens, around a model.
@@ -498,7 +499,10 @@ mod tests {
             let library = merged.inner.library().unwrap().into_owned();
             let library = TextTokenizer::plain(library).without_unknown();
             assert_eq!(merged.to_json().unwrap(), library.to_json().unwrap());
-            assert_eq!((merged.vocab_size(), merged.unknown_id()), (library.vocab_size(), library.unknown_id()));
+            assert_eq!(
+                (merged.vocab_size(), merged.unknown_id()),
+                (library.vocab_size(), library.unknown_id())
+            );
             assert_eq!(merged.pieces(), library.pieces());
             let texts: Vec<String> = (0..200).map(|i| words(&rng.fork(1 + i))).collect();
             let odd = ["", " ", "[UNK] a[UNK]b", "aΩb ΩΩ", "AB\u{fb01}\u{ff21}"].map(String::from);

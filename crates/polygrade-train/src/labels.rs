@@ -218,15 +218,14 @@ impl LabelPolicies {
         LabelPolicies { default: policy, loss: None, rules: Vec::new() }
     }
 
-    /// The loss of a model in a scenario: of one language, or of several, for which rules of single languages do not
-    /// count. `None` where the file leaves it open.
-    pub fn loss_of(&self, scenario: Scenario, lang: Option<&Lang>) -> Option<Loss> {
+    /// The loss of a model in a scenario: of one pair of languages, of queries and of passages, or of several, for which rules
+    /// of single languages do not count. `None` where the file leaves it open.
+    pub fn loss_of(&self, scenario: Scenario, pair: Option<(&Lang, &Lang)>) -> Option<Loss> {
         let fits = |r: &&Rule| {
-            let own = lang.is_some() && r.query_lang.as_ref() == lang;
             r.scenario.is_none_or(|s| s == scenario)
                 && (r.annotator.is_none() && r.source.is_none())
-                && r.passage_lang.as_ref().is_none_or(|l| lang == Some(l))
-                && (r.query_lang.is_none() || own)
+                && r.query_lang.as_ref().is_none_or(|l| pair.is_some_and(|(query, _)| l == query))
+                && r.passage_lang.as_ref().is_none_or(|l| pair.is_some_and(|(_, passage)| l == passage))
         };
         match self.rules.iter().find(fits) {
             // What a rule does not say of the loss is InfoNCE where the file speaks of losses at all.

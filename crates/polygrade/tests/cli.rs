@@ -37,6 +37,9 @@ fn every_verb_has_help_with_an_example() {
         "labels",
         "import",
         "export",
+        "tokenizer",
+        "pretrain",
+        "trim",
     ] {
         assert!(help.contains(verb), "{verb}");
         let text = ok(&[verb, "--help"]);
@@ -317,4 +320,72 @@ fn training_races_first_where_it_is_asked_to() {
 
 fn is_json(entry: &std::io::Result<fs::DirEntry>) -> bool {
     entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|x| x == "json"))
+}
+
+/// Each pair of languages has models and a race of its own, whatever other pairs there are, and training takes what was
+/// chosen for a pair.
+#[test]
+fn pairs_of_languages_race_on_their_own() {
+    let (mini, dir) = (mini(), tempfile::tempdir().unwrap());
+    let calibrate = |pairs: &str, out: &str| -> Value {
+        let out = dir.path().join(out);
+        let small =
+            ["--vocab-size", "3000", "--dim", "32", "--epochs", "2", "--seeds", "2", "--langs", "de,en,sw"];
+        let rest = ["--scenario", "cross-lingual", "--pairs", pairs, "--out", str(&out), "--json"];
+        let all = [&["calibrate", str(&mini), "--grid", "1,3,bixse"], &small[..], &rest[..]].concat();
+        serde_json::from_str(&ok(&all)).unwrap()
+    };
+    let (two, one) = (calibrate("en:de,sw:en", "two"), calibrate("sw:en", "one"));
+    let texts = |list: &Value, keys: &[&str]| -> Vec<String> {
+        let key =
+            |x: &Value| keys.iter().map(|k| x[*k].as_str().unwrap_or("-").to_owned()).collect::<Vec<_>>();
+        list.as_array().unwrap().iter().map(|x| key(x).join(" ")).collect()
+    };
+    assert_eq!(texts(&two["search"]["races"], &["lang", "passage_lang"]), ["en de", "sw en"]);
+    let cells = texts(&two["cells"], &["query_lang", "passage_lang"]);
+    assert_eq!(cells, ["all other", "en other", "sw other", "en de", "sw en"]);
+    let of = |c: &Value, table: &str| -> Vec<Value> {
+        let own = |x: &&Value| x["query_lang"] == "sw" && x["passage_lang"] == "en";
+        c[table].as_array().unwrap().iter().filter(own).cloned().collect()
+    };
+    // Dev values of a pair are those of its models, which know nothing of other pairs.
+    let dev = |c: &Value| -> Vec<Value> {
+        of(c, "cells")[0]["policies"].as_array().unwrap().iter().map(|p| p["mean"].clone()).collect()
+    };
+    assert_eq!(dev(&two), dev(&one));
+    assert_eq!(of(&two, "test").iter().filter(|r| r["system"] == "calibrated").count(), 1);
+    let html = fs::read_to_string(dir.path().join("two/report.html")).unwrap();
+    assert!(html.contains("sw → en") && html.contains("Each pair of languages has a model of its own"));
+
+    let bad = |pairs: &str, word: &str| {
+        let out = dir.path().join("bad");
+        fails(&["calibrate", str(&mini), "--pairs", pairs, "--out", str(&out)], 2, &[word]);
+    };
+    bad("en-de", "QUERIES:PASSAGES");
+    bad("en:en", "two different languages");
+    bad("en:fr", "two different languages");
+
+    // A loss that was chosen for one pair alone is that of this pair's model.
+    let (labels, out) = (dir.path().join("labels.toml"), dir.path().join("model"));
+    let toml = "default = \"2\"\n\n[[rule]]\nscenario = \"cross-lingual\"\nquery-lang = \"sw\"\npassage-lang = \"en\"\n\
+                policy = \"graded\"\nloss = \"bixse\"\n";
+    fs::write(&labels, toml).unwrap();
+    let train = |query_langs: &str, out: &Path| {
+        let own = ["--scenario", "cross-lingual", "--query-langs", query_langs, "--labels", str(&labels)];
+        let all = [&["train", str(&mini), "--json", "--out", str(out)], &SMALL[..], &own[..]].concat();
+        let trained: Value = serde_json::from_str(&ok(&all)).unwrap();
+        (trained[0]["queries"].as_u64().unwrap(), trained[0]["last_loss"].as_f64().unwrap())
+    };
+    let (queries, loss) = train("sw", &out);
+    let (both, _) = train("sw,en", &dir.path().join("both"));
+    assert!(queries > 0 && both > queries, "{queries} of {both}");
+    let (others, other_loss) = train("en", &dir.path().join("en"));
+    assert!(others > 0 && (loss - other_loss).abs() > 1e-3, "{loss} {other_loss}");
+    let model = fs::read_to_string(out.join("README.md")).unwrap();
+    assert!(model.to_lowercase().contains("bixse"), "{model}");
+    fails(
+        &["train", str(&mini), "--tau", "1", "--langs", "en,sw", "--query-langs", "de", "--out", str(&out)],
+        2,
+        &["--langs"],
+    );
 }

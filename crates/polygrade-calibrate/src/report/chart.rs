@@ -59,7 +59,7 @@ pub(super) fn curve(cell: &Cell, span: f64) -> String {
     let y = |v: f64| top + (h - top - bottom) * (1.0 - (v - low) / (high - low));
     let mut svg = format!(
         "<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"nDCG@10 on dev by policy, queries in {}\">",
-        escape(&cell.query_lang)
+        escape(&cell.name())
     );
     gridlines(&mut svg, (low.max(0.0), high), (left, w - right), y);
     let base = h - bottom;
@@ -159,7 +159,7 @@ pub(super) fn range(i: &Interval) -> String {
 }
 
 /// Languages × policies: how far each policy is below the language's best.
-pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
+pub(super) fn heat(cells: &[&Cell], name: impl Fn(&Cell) -> String) -> String {
     let (left, top, row, h_gap) = (110.0, 24.0, 24.0, 4.0);
     let columns = cells.first().map_or(0, |c| c.policies.len());
     let width = 96.0;
@@ -180,12 +180,7 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
     }
     for (i, c) in cells.iter().enumerate() {
         let y = top + (row + h_gap) * i as f64;
-        let _ = write!(
-            svg,
-            "<text class=\"strong\" x=\"0\" y=\"{}\">{}</text>",
-            y + 16.0,
-            escape(&name(&c.query_lang))
-        );
+        let _ = write!(svg, "<text class=\"strong\" x=\"0\" y=\"{}\">{}</text>", y + 16.0, escape(&name(c)));
         for (j, p) in c.policies.iter().enumerate() {
             let x = left + width * j as f64;
             let depth = 0.08 + 0.47 * (1.0 + p.minus_best.mean / worst).clamp(0.0, 1.0);
@@ -215,7 +210,7 @@ pub(super) fn heat(cells: &[&Cell], name: impl Fn(&str) -> String) -> String {
             }
             let title = format!(
                 "{}, {}: {}{}; {} to the best {}; best in {:.0} % of resamples",
-                name(&c.query_lang),
+                name(c),
                 p.policy.title(),
                 value(p.mean),
                 if p.reached < 1.0 {

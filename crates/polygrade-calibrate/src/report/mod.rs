@@ -30,7 +30,7 @@ pub fn html(c: &Calibration) -> String {
         c.metric,
         "A threshold τ makes every grade ≥ τ a positive in training."
     );
-    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|s| overall(c, *s).is_some()).collect();
+    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|s| c.overall(*s).is_some()).collect();
     out += "<div class=\"answers\">\n";
     for &s in &scenarios {
         out += &answer(c, s);
@@ -42,14 +42,6 @@ pub fn html(c: &Calibration) -> String {
     out += &study::studies(c);
     out += &made(c);
     out + "</main>\n</body>\n</html>\n"
-}
-
-fn overall(c: &Calibration, scenario: Scenario) -> Option<&Cell> {
-    c.cells.iter().find(|x| x.scenario == scenario && x.query_lang == ALL)
-}
-
-fn by_lang(c: &Calibration, scenario: Scenario) -> Vec<&Cell> {
-    c.cells.iter().filter(|x| x.scenario == scenario && x.query_lang != ALL && !x.is_pair()).collect()
 }
 
 fn title(scenario: Scenario) -> &'static str {
@@ -71,14 +63,14 @@ fn list(policies: &[Method]) -> String {
 
 /// The card at the top of the page.
 fn answer(c: &Calibration, scenario: Scenario) -> String {
-    let Some(all) = overall(c, scenario) else { return String::new() };
-    let cells = by_lang(c, scenario);
+    let Some(all) = c.overall(scenario) else { return String::new() };
+    let cells: Vec<&Cell> = c.parts(scenario).collect();
     let mut out = format!("<section class=\"card\"><h3>{}</h3>\n", title(scenario));
-    let mut chosen: Vec<(Method, Vec<&str>)> = Vec::new();
+    let mut chosen: Vec<(Method, Vec<String>)> = Vec::new();
     for cell in &cells {
         match chosen.iter_mut().find(|(p, _)| *p == cell.tau_chosen) {
-            Some((_, langs)) => langs.push(&cell.query_lang),
-            None => chosen.push((cell.tau_chosen, vec![&cell.query_lang])),
+            Some((_, langs)) => langs.push(cell.name()),
+            None => chosen.push((cell.tau_chosen, vec![cell.name()])),
         }
     }
     match chosen.as_slice() {
@@ -120,11 +112,12 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
     let clear: Vec<String> = cells
         .iter()
         .filter(|x| x.tau_equivalent.len() == 1 && x.runner_up.is_some())
-        .map(|x| format!("{}: {}", lang_name(&x.query_lang), x.tau_best.title()))
+        .map(|x| format!("{}: {}", cell_name(x), x.tau_best.title()))
         .collect();
+    let what = if cells.iter().any(|x| x.is_pair()) { "pair of languages" } else { "language" };
     let alone = match clear.len() {
-        0 => "No language settles it alone.".to_owned(),
-        n if n == cells.len() => "Every language settles it alone.".to_owned(),
+        0 => format!("No {what} settles it alone."),
+        n if n == cells.len() => format!("Every {what} settles it alone."),
         _ => format!("Settled by their own queries: {}.", clear.join("; ")),
     };
     let _ = writeln!(out, "<p>{alone}</p>");
@@ -136,7 +129,8 @@ fn answer(c: &Calibration, scenario: Scenario) -> String {
 
 /// What the choice is worth on test, and a caution where training is worth nothing.
 fn test_sentence(c: &Calibration, scenario: Scenario) -> String {
-    let rows = test_of(c, scenario, ALL);
+    let Some(all) = c.overall(scenario) else { return String::new() };
+    let rows = test_of(c, all);
     let (Some(calibrated), Some(untrained)) = (rows.get("calibrated"), rows.get("untrained")) else {
         return String::new();
     };
@@ -167,9 +161,13 @@ fn test_sentence(c: &Calibration, scenario: Scenario) -> String {
 }
 
 fn section(c: &Calibration, scenario: Scenario) -> String {
-    let (Some(all), cells) = (overall(c, scenario), by_lang(c, scenario)) else { return String::new() };
+    let Some(all) = c.overall(scenario) else { return String::new() };
+    let cells: Vec<&Cell> = c.parts(scenario).collect();
     let mut out = format!("<h2>{}</h2>\n", title(scenario));
     let pool = match scenario {
+        Scenario::CrossLingual if !c.pairs.is_empty() => {
+            "Each pair of languages has a model of its own; each query is ranked against the passages of the pair's other language."
+        }
         Scenario::CrossLingual => {
             "Each query is ranked against each other language's passages; its value is the mean."
         }
@@ -193,7 +191,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
         let _ = writeln!(
             out,
             "<figure class=\"panel\"><figcaption><b>{}</b><span>{}</span></figcaption>{}</figure>",
-            escape(&lang_name(&cell.query_lang)),
+            escape(&cell_name(cell)),
             escape(&sure),
             chart::curve(cell, span)
         );
@@ -206,7 +204,7 @@ fn section(c: &Calibration, scenario: Scenario) -> String {
          ★ highest, ≈ cannot be told from it ({:.0} %, corrected for the number of rivals), framed: chosen. A language takes the \
          threshold that is best for all together unless its own queries rule that out.</p>\n<div class=\"wide\">{}</div>",
         c.level * 100.0,
-        chart::heat(&panels, lang_name)
+        chart::heat(&panels, cell_name)
     );
 
     out += &gains(&panels, c.level);
@@ -251,7 +249,7 @@ fn gains(panels: &[&Cell], level: f64) -> String {
     for cell in panels {
         let class = if cell.query_lang == ALL { " class=\"all\"" } else { "" };
         let start = chart::untrained(cell).map_or("–".into(), value);
-        let _ = write!(out, "<tr{class}><td>{}</td><td>{start}</td>", escape(&lang_name(&cell.query_lang)));
+        let _ = write!(out, "<tr{class}><td>{}</td><td>{start}</td>", escape(&cell_name(cell)));
         for p in &cell.policies {
             let _ = match &p.minus_untrained {
                 None => write!(out, "<td>–</td>"),
@@ -271,13 +269,14 @@ fn gains(panels: &[&Cell], level: f64) -> String {
 }
 
 fn test_part(c: &Calibration, scenario: Scenario) -> String {
+    let Some(overall) = c.overall(scenario) else { return String::new() };
     let systems: Vec<&str> = c
         .test
         .iter()
         .filter(|r| r.scenario == scenario && r.query_lang == ALL)
         .map(|r| r.system.as_str())
         .collect();
-    let all = test_of(c, scenario, ALL);
+    let all = test_of(c, overall);
     let rows: Vec<(String, f64, [f64; 2], String)> = systems
         .iter()
         .filter_map(|s| all.get(s))
@@ -293,12 +292,11 @@ fn test_part(c: &Calibration, scenario: Scenario) -> String {
         let _ = write!(out, "<th>{}</th>", escape(&s.replace("tau=", "τ = ")));
     }
     out += "<th>calibrated − untrained</th></tr></thead><tbody>\n";
-    let langs = by_lang(c, scenario).into_iter().map(|x| x.query_lang.as_str()).chain([ALL]);
-    for lang in langs {
-        let rows = test_of(c, scenario, lang);
+    for cell in c.parts(scenario).chain([overall]) {
+        let rows = test_of(c, cell);
         let highest = rows.values().map(|r| r.mean).fold(f64::NEG_INFINITY, f64::max);
-        let class = if lang == ALL { " class=\"all\"" } else { "" };
-        let _ = write!(out, "<tr{class}><td>{}</td>", escape(&lang_name(lang)));
+        let class = if cell.query_lang == ALL { " class=\"all\"" } else { "" };
+        let _ = write!(out, "<tr{class}><td>{}</td>", escape(&cell_name(cell)));
         for s in &systems {
             let Some(r) = rows.get(s) else { continue };
             let class = if r.mean == highest { " class=\"best\"" } else { "" };
@@ -356,6 +354,11 @@ fn made(c: &Calibration) -> String {
             query are resampled together. Differences on dev have Student intervals with the variance of queries and that of seeds. Unjudged passages count as not relevant. Every number is in <code>calibration.json</code>, the chosen \
             policies in <code>calibrated.toml</code>, for <code>polygrade train --labels</code>.</p>\n";
     out
+}
+
+/// Whose queries a cell is of, in words.
+fn cell_name(cell: &Cell) -> String {
+    if cell.is_pair() { cell.name() } else { lang_name(&cell.query_lang) }
 }
 
 /// A language's English name with its tag, where the name is known.

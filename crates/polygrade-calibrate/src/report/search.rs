@@ -1,6 +1,6 @@
 //! How the search went: the race of each scenario, what it cost, and whether the guess made before it was right.
 
-use super::{lang_name, list};
+use super::{cell_name, lang_name, list};
 use crate::outcome::{ALL, Calibration};
 use crate::plan::Method;
 use crate::race::{End, Race};
@@ -30,15 +30,21 @@ pub(super) fn races(c: &Calibration, scenario: Scenario) -> String {
          those that are significantly worse than another leave (families of {:.0} %, over rungs and pairs). {cost}</p>\n\
          <div class=\"wide\"><table><thead><tr><th>{}</th>",
         c.level * 100.0,
-        if scenario == Scenario::Monolingual { "queries in" } else { "model" }
+        if races.len() > 1 { "queries in" } else { "model" }
     );
     for method in &c.grid {
         let _ = write!(out, "<th>{}</th>", escape(&method.title()));
     }
     out += "<th>ended</th></tr></thead><tbody>\n";
     for race in races {
-        let lang = race.lang.as_ref().map_or(ALL, |l| l.as_str());
-        let _ = write!(out, "<tr><td>{}</td>", escape(&lang_name(lang)));
+        let cell = match &race.part.lang {
+            None => c.overall(scenario),
+            Some(lang) => c.parts(scenario).find(|x| {
+                let passages = race.part.passage_lang.as_ref();
+                x.query_lang == lang.as_str() && passages.is_none_or(|p| x.passage_lang == p.as_str())
+            }),
+        };
+        let _ = write!(out, "<tr><td>{}</td>", escape(&cell.map_or_else(String::new, cell_name)));
         for method in 0..c.grid.len() {
             let left = race
                 .rounds
@@ -57,8 +63,8 @@ pub(super) fn races(c: &Calibration, scenario: Scenario) -> String {
                 None => write!(out, "<td class=\"best\">left</td>"),
             };
         }
-        let (share, seeds) = race.rounds.last().map_or((0.0, 0), |r| (r.share, r.seeds));
-        let cell = c.cells.iter().find(|x| x.scenario == scenario && x.query_lang == lang && !x.is_pair());
+        let (share, passes, seeds) =
+            race.rounds.last().map_or((0.0, 0.0, 0), |r| (r.share, r.passes, r.seeds));
         let lead = match cell.and_then(|x| Some((x, x.runner_up?))) {
             Some((x, second)) if race.survivors.len() > 1 => format!(
                 "<small>{} over {}: {} [{}, {}]</small>",
@@ -72,7 +78,7 @@ pub(super) fn races(c: &Calibration, scenario: Scenario) -> String {
         };
         let _ = writeln!(
             out,
-            "<td>{}, at {:.0} % with {seeds} seeds{lead}</td></tr>",
+            "<td>{}, at {:.0} % of the steps ({passes:.1} passes over the data) with {seeds} seeds{lead}</td></tr>",
             end(race.end),
             share * 100.0
         );

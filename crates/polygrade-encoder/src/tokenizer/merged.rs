@@ -153,7 +153,8 @@ impl Model for Merged {
         }
         // The lowest rank first, then the leftmost. A merge that another one came before is still here, and is told by the
         // token that it would make.
-        let ranked = |pair: [u32; 2], at: u32| self.pairs.get(&pair).map(|(rank, id)| Reverse((*rank, at, *id)));
+        let ranked =
+            |pair: [u32; 2], at: u32| self.pairs.get(&pair).map(|(rank, id)| Reverse((*rank, at, *id)));
         let first = symbols.windows(2).zip(0..).filter_map(|(pair, at)| ranked([pair[0].id, pair[1].id], at));
         let mut waiting: BinaryHeap<_> = first.collect();
         while let Some(Reverse((_, at, id))) = waiting.pop() {

@@ -35,7 +35,9 @@ impl TransformerEncoder {
     pub fn on(base: &StaticEncoder, layers: usize, seed: u64) -> Result<Self> {
         let width = base.table.cols();
         if layers == 0 || !width.is_multiple_of(HEAD) {
-            let what = format!("{layers} layers on embeddings of {width} values: there must be a layer, and a multiple of {HEAD} values");
+            let what = format!(
+                "{layers} layers on embeddings of {width} values: there must be a layer, and a multiple of {HEAD} values"
+            );
             return Err(Error::Usage(what));
         }
         let tokenizer = base.tokenizer.for_transformer(TOKENS)?;

@@ -6,12 +6,13 @@ use crate::ui::{Ui, table};
 use indicatif::ProgressBar;
 use polygrade_calibrate::choose::Verdict;
 use polygrade_calibrate::lab::Watch;
-use polygrade_calibrate::outcome::{ALL, Cell, test_of};
+use polygrade_calibrate::outcome::{Cell, test_of};
 use polygrade_calibrate::plan::{Equal, RaceSettings, Search};
 use polygrade_calibrate::planted::Spec;
 use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, report, self_test};
 use polygrade_data::{Collection, Error, Lang, Result, Split, io};
 use polygrade_train::{LabelPolicies, Loss, Policy, Scenario, Settings};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,10 @@ pub(crate) struct Args {
     /// Languages, separated by commas; all unless given
     #[arg(long)]
     langs: Option<String>,
+    /// In the cross-lingual scenario, a model and a race for each of these pairs of languages, QUERIES:PASSAGES such as
+    /// en:de,de:en, in place of one model for all; `each` for all pairs that are judged in train and dev
+    #[arg(long, value_name = "PAIRS", value_delimiter = ',')]
+    pairs: Vec<String>,
     /// Models for each method at most, with different seeds
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: u64,
@@ -163,6 +168,7 @@ pub(super) fn auto(
     let plan = Plan {
         scenarios: vec![scenario],
         langs: langs.to_vec(),
+        pairs: Vec::new(),
         default: grid.first().copied().unwrap_or(Method::Policy(Policy::Threshold(1.0))),
         seeds: (first..first.saturating_add(3)).collect(),
         search: Search::Race(RaceSettings::for_methods(grid.len())),
@@ -249,6 +255,7 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
     };
     Ok(Plan {
         scenarios,
+        pairs: pairs(&args.pairs, collection, &langs)?,
         langs,
         seeds: (first..first.saturating_add(args.seeds)).collect(),
         settings,
@@ -266,6 +273,42 @@ fn plan(args: &Args, collection: &Collection, base: &Base) -> Result<Plan> {
             })?,
         grid,
     })
+}
+
+/// The pairs of languages that `--pairs` asks for.
+fn pairs(asked: &[String], collection: &Collection, langs: &[Lang]) -> Result<Vec<(Lang, Lang)>> {
+    if asked.iter().any(|p| p.trim() == "each") {
+        let judged = |split: Split| {
+            let graded = collection.graded(split);
+            let mut out = BTreeSet::new();
+            for &q in graded.queries() {
+                let query = &collection.queries[q as usize].lang;
+                let relevant = graded.judged(q).filter(|(_, grade)| *grade > 0.0);
+                out.extend(relevant.map(|(p, _)| (query, &collection.passages[p as usize].lang)));
+            }
+            out
+        };
+        let (train, dev) = (judged(Split::Train), judged(Split::Dev));
+        let all = langs.iter().flat_map(|q| langs.iter().map(move |p| (q, p)));
+        let both = all.filter(|pair| pair.0 != pair.1 && train.contains(pair) && dev.contains(pair));
+        let found: Vec<(Lang, Lang)> = both.map(|(q, p)| (q.clone(), p.clone())).collect();
+        let none = "--pairs each: no pair of languages has a relevant passage both in train and in dev";
+        return if found.is_empty() { Err(Error::Usage(none.into())) } else { Ok(found) };
+    }
+    let mut out = Vec::new();
+    for text in asked {
+        let parse = || {
+            Some(text.split_once(':')?)
+                .and_then(|(q, p)| Some((Lang::parse(q.trim())?, Lang::parse(p.trim())?)))
+        };
+        let pair = parse().ok_or_else(|| {
+            Error::Usage(format!("--pairs {text:?}: expected QUERIES:PASSAGES such as en:de, or each"))
+        })?;
+        if !out.contains(&pair) {
+            out.push(pair);
+        }
+    }
+    Ok(out)
 }
 
 /// Races on collections of planted truth.
@@ -403,11 +446,11 @@ fn text(c: &Calibration) -> String {
                 few => few.iter().map(Method::to_string).collect::<Vec<_>>().join(" "),
             };
             let mean = |p: &Method| cell.policies.iter().find(|r| r.policy == *p).map_or(0.0, |r| r.mean);
-            let test = test_of(c, scenario, &cell.query_lang);
+            let test = test_of(c, cell);
             let value =
                 |system: &str| test.get(system).map_or("–".to_owned(), |r| format!("{:.3}", r.mean));
             vec![
-                cell.query_lang.clone(),
+                cell.name(),
                 cell.tau_best.to_string(),
                 format!("{:.3}", mean(&cell.tau_best)),
                 rivals,
@@ -423,12 +466,7 @@ fn text(c: &Calibration) -> String {
                 value("bm25"),
             ]
         };
-        let (all, langs): (Vec<&Cell>, Vec<&Cell>) = c
-            .cells
-            .iter()
-            .filter(|x| x.scenario == scenario && !x.is_pair())
-            .partition(|x| x.query_lang == ALL);
-        let rows: Vec<Vec<String>> = langs.into_iter().chain(all).map(row).collect();
+        let rows: Vec<Vec<String>> = c.parts(scenario).chain(c.overall(scenario)).map(row).collect();
         out += &format!("{} ({} on dev; on test at the end)\n", scenario.name(), c.metric);
         let head =
             ["queries in", "best", "dev", "as good", "verdict", "chosen", "calibrated", "untrained", "BM25"];

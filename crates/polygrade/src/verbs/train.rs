@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// Languages, separated by commas; all unless given
     #[arg(long)]
     langs: Option<String>,
+    /// Languages of the queries to train on and to measure on dev, among --langs; all of them unless given. With
+    /// --scenario cross-lingual --langs en,de, `en` makes a model for queries in English and passages in German
+    #[arg(long)]
+    query_langs: Option<String>,
     /// monolingual, mixture or cross-lingual
     #[arg(long, default_value = "mixture")]
     scenario: String,
@@ -94,7 +98,14 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     if scenario == Scenario::CrossLingual && langs.len() < 2 {
         return Err(Error::Usage("the cross-lingual scenario needs two languages or more".into()));
     }
+    let query_langs = args.query_langs.as_ref().map(|l| self::langs(Some(l), &collection)).transpose()?;
+    if let Some(other) = query_langs.iter().flatten().find(|l| !langs.contains(l)) {
+        return Err(Error::Usage(format!("--query-langs {other}: it is not among the languages of --langs")));
+    }
     let several = scenario == Scenario::Monolingual && langs.len() > 1;
+    if several && query_langs.is_some() {
+        return Err(Error::Usage("--query-langs is for one model of several languages".into()));
+    }
     if !several {
         check_free(&args.out)?;
     }
@@ -109,6 +120,10 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
     settings.negatives = args.training.negative_settings.load(&collection, &langs)?;
     let policies = match policies {
         Some(policies) => policies,
+        None if query_langs.is_some() => {
+            let what = "--labels auto races all queries; for --query-langs calibrate first, with --pairs";
+            return Err(Error::Usage(what.into()));
+        }
         None => auto(&args, &collection, &base, (scenario, &langs), &settings, ui)?,
     };
     note_unmatched(&policies, &collection, ui);
@@ -139,6 +154,7 @@ pub(crate) fn run(mut args: Args, ui: &Ui) -> Result<()> {
         frozen,
         parallel,
         scenario,
+        query_langs,
         policies,
         settings,
         teacher,
@@ -210,6 +226,7 @@ struct Job<'a> {
     frozen: Option<(FrozenEncoder, TokenizedCollection)>,
     parallel: Option<Parallel>,
     scenario: Scenario,
+    query_langs: Option<Vec<Lang>>,
     policies: LabelPolicies,
     settings: Settings,
     teacher: Option<Arc<TeacherScores>>,
@@ -219,17 +236,23 @@ impl Job<'_> {
     /// Trains one model. As one of `several`, a language without a training query is passed over, and so is a
     /// model that this very run has made before.
     fn train(&self, langs: &[Lang], out: &Path, several: bool, ui: &Ui) -> Result<Option<Trained>> {
-        let Job { args, collection, base, texts, frozen, parallel, scenario, policies, settings, teacher } =
-            self;
+        let Job { args, collection, base, texts, frozen, parallel, policies, settings, teacher, .. } = self;
         let texts = frozen.as_ref().map_or(texts, |(_, texts)| texts);
-        let scenario = *scenario;
+        let scenario = self.scenario;
+        let asking = self.query_langs.as_deref().unwrap_or(langs);
+        let pair = match (scenario, asking, langs) {
+            (Scenario::CrossLingual, [query], [a, b]) => Some((query, if a == query { b } else { a })),
+            (Scenario::Monolingual | Scenario::Mixture, _, [one]) => Some((one, one)),
+            _ => None,
+        };
         let asked = settings.loss.name == Loss::InfoNce;
-        let settings = &match policies.loss_of(scenario, Some(langs).and_then(only)).filter(|_| asked) {
+        let settings = &match policies.loss_of(scenario, pair).filter(|_| asked) {
             Some(loss) => settings.with_loss(loss),
             None => settings.clone(),
         };
         let started = Instant::now();
-        let graded = collection.graded(Split::Train);
+        let asks = |q: u32| asking.contains(&collection.queries[q as usize].lang);
+        let graded = collection.graded(Split::Train).for_queries(asks);
         let mut examples =
             Examples::for_batches(collection, &graded, scenario, langs, policies, &settings.batches);
         if let Some(teacher) = teacher {
@@ -297,8 +320,8 @@ impl Job<'_> {
             bar.set_message(format!("loss {last_loss:.3}, {speed:.0} pairs/s,"));
             if best.is_due(report.step, trainer.total()) {
                 let value = match frozen {
-                    Some(_) => dev(collection, texts, trainer.encoder(), scenario, langs),
-                    None => dev(collection, texts, &*trainer.snapshot(), scenario, langs),
+                    Some(_) => dev(collection, texts, trainer.encoder(), (scenario, langs, asking)),
+                    None => dev(collection, texts, &*trainer.snapshot(), (scenario, langs, asking)),
                 };
                 let Some(value) = value else {
                     let what =
@@ -326,9 +349,9 @@ impl Job<'_> {
             dir => dir.to_owned(),
         } + &frozen.as_ref().map_or(String::new(), |_| args.head.describe());
         // A saved model does not know texts by their numbers.
-        let measured = frozen
-            .as_ref()
-            .map(|_| best.value().or_else(|| dev(collection, texts, trainer.encoder(), scenario, langs)));
+        let measured = frozen.as_ref().map(|_| {
+            best.value().or_else(|| dev(collection, texts, trainer.encoder(), (scenario, langs, asking)))
+        });
         let steps = trainer.done();
         let new = AtomicDir::create(out)?;
         let (encoder, kept_step) = match best.take()? {
@@ -346,7 +369,8 @@ impl Job<'_> {
                 "training ended in values that are no numbers: lower the learning rates".into(),
             ));
         }
-        let dev_ndcg_10 = measured.unwrap_or_else(|| dev(collection, texts, &*encoder, scenario, langs));
+        let dev_ndcg_10 =
+            measured.unwrap_or_else(|| dev(collection, texts, &*encoder, (scenario, langs, asking)));
         let card = card(
             collection,
             scenario,
@@ -380,21 +404,15 @@ impl Job<'_> {
     }
 }
 
-/// The language, where there is one.
-fn only(langs: &[Lang]) -> Option<&Lang> {
-    if let [lang] = langs { Some(lang) } else { None }
-}
-
 /// Mean nDCG@10 on dev: own language, or every other language for the cross-lingual scenario.
 fn dev(
     collection: &Collection,
     texts: &TokenizedCollection,
     encoder: &dyn polygrade_encoder::TextEncoder,
-    scenario: Scenario,
-    langs: &[Lang],
+    (scenario, langs, asking): (Scenario, &[Lang], &[Lang]),
 ) -> Option<f64> {
     let graded = collection.graded(Split::Dev);
-    let queries = queries_in(collection, &graded, langs);
+    let queries = queries_in(collection, &graded, asking);
     let measure = Measure::Ndcg(Some(10));
     let pools: Vec<Pool> = match scenario {
         Scenario::CrossLingual => langs.iter().map(|l| Pool::Langs(vec![l.clone()])).collect(),
