@@ -133,6 +133,54 @@ fn a_transformer_goes_on_learning() {
 }
 
 #[test]
+fn layers_make_a_new_transformer_on_static_embeddings() {
+    let dir = tempfile::tempdir().unwrap();
+    texts(dir.path());
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (folder, tokens) = (dir.path().to_str().unwrap(), at("tokens"));
+    ok(&["tokenizer", folder, "--langs", "en,de,sw", "--vocab-size", "120", "--out", &tokens]);
+    let pretrain = |base: [&str; 2], layers: &str, out: &str| {
+        let own = ["pretrain", folder, "--langs", "en,de", "--distil", "0", "--batch", "32", "--epochs", "4"];
+        [&own[..], &base, &["--layers", layers, "--out", out]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    };
+    let of = |args: Vec<String>| json(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let new = |out: &str| {
+        let mut args: Vec<String> = pretrain(["--tokenizer", &tokens], "2", out);
+        args.extend(["--dim".into(), "32".into()]);
+        args
+    };
+    let report = of(new(&at("new")));
+    let curve = report["curve"].as_array().unwrap();
+    assert!(
+        curve[curve.len() - 1]["ranking"].as_f64() < curve[0]["ranking"].as_f64().map(|x| 0.8 * x),
+        "{report}"
+    );
+    let info = json(&["model", "info", &at("new")]);
+    assert_eq!((&info["layers"], &info["dim"]), (&2.into(), &32.into()), "{info}");
+    // The same seed gives the same bytes, and what is there goes on learning as a transformer.
+    of([new(&at("again")), vec!["--threads".into(), "1".into()]].concat());
+    let model = |name: &str| fs::read(dir.path().join(name).join("model.safetensors")).unwrap();
+    assert!(model("new") == model("again"));
+    let (vectors, queries) = (at("vectors.npy"), at("queries.jsonl"));
+    fs::write(&queries, "{\"_id\": \"a\", \"text\": \"\"}\n{\"_id\": \"b\", \"text\": \"zwei rot Baum\"}\n")
+        .unwrap();
+    ok(&["encode", &at("new"), &queries, "--out", &vectors]);
+    let refused = |args: Vec<String>, word: &str| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        fails(&args, 2, &[word]);
+    };
+    refused(pretrain(["--encoder", &at("new")], "1", &at("more")), "already");
+    refused(pretrain(["--encoder", "pocket"], "0", &at("none")), "layer");
+    let mut narrow: Vec<String> = pretrain(["--tokenizer", &tokens], "1", &at("narrow"));
+    narrow.extend(["--dim".into(), "24".into()]);
+    refused(narrow, "multiple of 32");
+}
+
+#[test]
 fn the_shipped_encoder_is_a_model_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("folder");
