@@ -17,7 +17,7 @@ SCENARIOS = {
 
 
 def table(calibration: dict, scenario: str) -> str:
-    rows = [r for r in calibration["test"] if r["scenario"] == scenario]
+    rows = [r for r in calibration["test"] if r["scenario"] == scenario and r.get("passage_lang") is None]
     cells = [c for c in calibration["cells"] if c["scenario"] == scenario and c["query_lang"] == "all"]
     langs = list(dict.fromkeys(r["query_lang"] for r in rows))
     langs = langs[:1] if len(langs) == 2 else langs[1:] + langs[:1]
