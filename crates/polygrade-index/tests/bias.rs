@@ -98,9 +98,8 @@ fn expected(sizes: &[(&str, usize)]) -> Vec<(String, f64, f64)> {
         out.push((format!("LPR({tag})"), 100.0 / rf, 50.0));
         out.push((format!("Share({tag})@{K}"), 100.0 * n / df, 50.0 / (K as f64).sqrt()));
         // The first own passage is anywhere; each of the others stands above it with the same chance.
-        if i > 0 {
-            out.push((format!("Inclination({tag})@{K}"), 100.0 * (n - 1.0) / df, 50.0));
-        }
+        let whose = if i > 0 { tag } else { "own" };
+        out.push((format!("Inclination({whose})@{K}"), 100.0 * (n - 1.0) / df, 50.0));
         let others = d - r + 1;
         let harmonic: f64 = (1..=others).map(|k| 1.0 / k as f64).sum();
         out.push((format!("RR1({tag})"), harmonic / others as f64, 0.12));
@@ -216,6 +215,9 @@ fn values_are_those_of_the_whole_ranking_at_any_number_of_threads() {
         assert_eq!(values["LPR(own)"], if first == own { 100.0 } else { 0.0 });
         let above: Vec<usize> = hits[..ranks[own] - 1].iter().take(10).map(|h| h.passage as usize).collect();
         let english = above.iter().filter(|p| **p / 50 == 1 && **p % 50 != unit).count();
+        let of_own = above.iter().filter(|p| **p / 50 == own && **p % 50 != unit).count();
+        let want = if above.is_empty() { 0.0 } else { 100.0 * of_own as f64 / above.len() as f64 };
+        assert_eq!(values["Inclination(own)@10"], want);
         if own != 1 {
             let want = if above.is_empty() { 0.0 } else { 100.0 * english as f64 / above.len() as f64 };
             assert_eq!(values["Inclination(en)@10"], want);

@@ -401,7 +401,9 @@ fn settings_of_a_loss_follow_the_encoder_and_are_checked() {
     assert_eq!(transformer.with_loss(Loss::Cosent).with_loss(Loss::InfoNce), transformer);
     assert_eq!(fixed.with_loss(Loss::Listnet).loss.temperature, 0.1);
     assert_eq!(transformer.with_loss(Loss::Listnet).loss.temperature, 0.05);
-    assert_eq!(fixed.with_loss(Loss::Cosent).loss.temperature, 0.05);
+    assert_eq!(transformer.with_loss(Loss::Cosent).loss.temperature, 0.05);
+    assert_eq!(fixed.with_loss(Loss::Bixse).loss.temperature, 0.05);
+    assert_eq!(fixed.with_loss(Loss::MarginMse).loss.temperature, 1.0);
     let s = settings(Loss::InfoNce);
     let bad = [
         LossSettings { temperature: 0.0, ..s.clone() },

@@ -11,6 +11,7 @@
 //! | LPR(own), LPR(ℓ) | 100 where the best-placed of R_q is in the language, else 0 | arXiv 2605.07249 |
 //! | Top1(…) | 100 where the first passage is relevant or not, in the query's language or not | arXiv 2605.07249 |
 //! | Inclination(ℓ)@k | of the passages above the first relevant one in the query's language, k at most, the percentage that is in ℓ and not relevant; 0 where nothing is above | "English inclination" of arXiv 2604.05684, made a formula |
+//! | Inclination(own)@k | the same for passages in the query's own language: no preference among languages puts as many of each above | |
 //! | RankGap | log₂ of the best rank of R_q in the query's language, less the mean of the same over the other languages | |
 //! | RankDistance | mean over pairs of languages of \|log₂ of the ratio of their best ranks in R_q\| | |
 //! | RR1(ℓ) | 1 / rank of the best of R_q in ℓ, were R_q's passages in other languages not in the pool | LAReQA's one-answer pool, arXiv 2004.05484 |
@@ -88,6 +89,8 @@ pub enum Bias {
     Top1(First),
     /// Irrelevant passages in this language above the right one in the query's.
     Inclination(Lang, usize),
+    /// The same in the query's own language.
+    InclinationOwn(usize),
     /// How much deeper the query's own language is placed than the others.
     RankGap,
     /// How far apart the languages are placed.
@@ -157,6 +160,7 @@ impl Bias {
         let mut all = vec![Bias::MaxR, Bias::MaxRNorm, Bias::Complete(k), Bias::RankGap, Bias::RankDistance];
         all.push(Bias::PreferenceOwn);
         all.extend(each(&Bias::Preference));
+        all.push(Bias::InclinationOwn(k));
         all.extend(each(&|l| Bias::Inclination(l, k)));
         all.extend(each(&|l| Bias::Share(l, k)));
         all.extend(each(&Bias::OneTarget));
@@ -174,7 +178,7 @@ impl Bias {
     /// Whether small values are good, where that can be said.
     pub fn lower_is_better(&self) -> Option<bool> {
         match self {
-            Bias::MaxR | Bias::Inclination(..) | Bias::RankDistance => Some(true),
+            Bias::MaxR | Bias::Inclination(..) | Bias::InclinationOwn(_) | Bias::RankDistance => Some(true),
             Bias::MaxRNorm | Bias::Complete(_) | Bias::OneTarget(_) | Bias::Peer(..) => Some(false),
             Bias::Top1(first) if first.own => Some(!first.relevant),
             _ => None,
@@ -204,13 +208,10 @@ impl Bias {
                 })
             }
             Bias::Inclination(lang, k) => {
-                if lang == view.own || !view.sizes.contains_key(lang) {
-                    return None;
-                }
-                let above = view.above_own(*k)?;
-                let inclined = above.iter().filter(|s| s.lang == lang && s.grade < view.rel).count();
-                Some(if above.is_empty() { 0.0 } else { percent(inclined, above.len()) })
+                let other = lang != view.own && view.sizes.contains_key(lang);
+                other.then(|| inclined(view, lang, *k)).flatten()
             }
+            Bias::InclinationOwn(k) => inclined(view, view.own, *k),
             Bias::RankGap | Bias::RankDistance if !view.finds_any() => None,
             Bias::RankGap => {
                 let mut best = view.best_ranks();
@@ -242,6 +243,14 @@ impl Bias {
             Bias::Peer(grade, k) => peer(view, *grade, *k),
         }
     }
+}
+
+/// Of what stands above the first relevant passage in the query's language, the percentage that is in `lang` and not
+/// relevant.
+fn inclined(view: &View, lang: &Lang, k: usize) -> Option<f64> {
+    let above = view.above_own(k)?;
+    let inclined = above.iter().filter(|s| s.lang == lang && s.grade < view.rel).count();
+    Some(if above.is_empty() { 0.0 } else { percent(inclined, above.len()) })
 }
 
 /// Whether the best-placed relevant passage is in `lang`; asked only where there is a choice, `lang` among it, and where
@@ -279,6 +288,7 @@ impl fmt::Display for Bias {
                 write!(f, "Top1({what},{whose})")
             }
             Bias::Inclination(lang, k) => write!(f, "Inclination({lang})@{k}"),
+            Bias::InclinationOwn(k) => write!(f, "Inclination(own)@{k}"),
             Bias::RankGap => f.write_str("RankGap"),
             Bias::RankDistance => f.write_str("RankDistance"),
             Bias::OneTarget(lang) => write!(f, "RR1({lang})"),
@@ -315,6 +325,7 @@ mod tests {
         assert_eq!([3, 4].map(|k| of(Bias::Complete(k))), [Some(0.0), Some(100.0)]);
         assert_eq!([of(Bias::PreferenceOwn), of(Bias::Preference(en.clone()))], [Some(100.0), Some(0.0)]);
         close(Bias::Inclination(en.clone(), 10), 100.0);
+        close(Bias::InclinationOwn(10), 0.0);
         close(Bias::RankGap, (3.0f64 / 4.0).log2());
         close(Bias::RankDistance, (4.0f64 / 3.0).log2());
         close(Bias::OneTarget(en.clone()), 1.0 / 3.0);
@@ -338,6 +349,14 @@ mod tests {
             ..view.clone()
         };
         assert_eq!(Bias::Inclination(en.clone(), 10).of(&first), Some(0.0));
+        // Were the fifth the right one: of four above it two are English and wrong, one is Chinese and not relevant enough.
+        let fifth = View {
+            graded: vec![Seen { lang: &zh, grade: 4.0, rank: 5, ranked: true }],
+            rel: 4.0,
+            ..view.clone()
+        };
+        assert_eq!(Bias::InclinationOwn(10).of(&fifth), Some(25.0));
+        assert_eq!(Bias::InclinationOwn(2).of(&fifth), Some(0.0));
         let none = View { graded: Vec::new(), ..view };
         let all = Bias::all(&BTreeSet::from([en.clone(), zh.clone()]), &BTreeSet::from([1, 3]), 10);
         let defined: Vec<String> =

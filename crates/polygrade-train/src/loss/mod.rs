@@ -119,12 +119,10 @@ impl Loss {
     /// The temperature that the loss asks for; `None` where InfoNCE's does as well.
     fn temperature(self) -> Option<f32> {
         match self {
-            // The scale 20 of their source.
-            Loss::Cosent | Loss::Angle => Some(0.05),
             // Chosen with the bias of −10: from a cosine of 0.5 on, a pair is more likely relevant than not.
             Loss::Bixse | Loss::Ordinal => Some(0.05),
-            // A cosine difference of 0.5 stands for that of the lowest and the highest grade.
-            Loss::MarginMse => Some(0.5),
+            // A cosine difference of 1 stands for that of the lowest and the highest grade.
+            Loss::MarginMse => Some(1.0),
             _ => None,
         }
     }

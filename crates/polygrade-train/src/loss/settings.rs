@@ -47,7 +47,7 @@ impl LossSettings {
             lang_temperatures: Vec::new(),
             in_batch: true,
             threshold_weights: Vec::new(),
-            target_temperature: if name == Loss::Ws2 { 1.0 / 3.0 } else { 0.1 },
+            target_temperature: 0.1,
             gains: Gains::Exponential,
             bias: -10.0,
             parameter_rate: 0.01,
@@ -55,13 +55,13 @@ impl LossSettings {
         }
     }
 
-    /// The same for another loss: its own temperatures, all else as here.
+    /// The same for another loss: its own temperature, all else as here.
     pub fn with(&self, name: Loss, usual: f32) -> Self {
         if name == self.name {
             return self.clone();
         }
-        let LossSettings { temperature, target_temperature, .. } = LossSettings::new(name, usual);
-        LossSettings { name, temperature, target_temperature, ..self.clone() }
+        let LossSettings { temperature, .. } = LossSettings::new(name, usual);
+        LossSettings { name, temperature, ..self.clone() }
     }
 
     /// The temperature for queries in a language.

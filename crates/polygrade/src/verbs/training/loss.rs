@@ -26,7 +26,7 @@ pub(crate) struct LossArgs {
     #[arg(long, value_name = "W,…", value_delimiter = ',')]
     threshold_weights: Vec<f32>,
     /// Temperature of the softmax over grades (as shares of the highest) or teacher's scores in listnet, kl and ws2
-    /// [default: 0.1, ws2 1/3]
+    /// [default: 0.1]
     #[arg(long, value_name = "T")]
     target_temperature: Option<f32>,
     /// What a grade is worth to lambda: exponential (2^g - 1) or linear
