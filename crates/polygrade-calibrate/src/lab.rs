@@ -311,7 +311,8 @@ impl<'a> Lab<'a> {
             return Ok(());
         };
         let checkpoint = self.checkpoint(arm);
-        let goal = |t: &Trainer| ((t.total() as f64 * share).ceil() as u64).min(t.total());
+        // Whole steps that the share pays for, so that a race keeps to its budget.
+        let goal = |t: &Trainer| ((t.total() as f64 * share + 1e-6) as u64).clamp(1, t.total());
         // At the end test is measured whether it is asked for or not: a chosen model need not be trained again for it.
         let test = test || (share == 1.0 && arm.fold.is_none());
         let settings = self.settings(arm, entry.steps);

@@ -484,7 +484,8 @@ fn balance(
         let (mut judged, mut positive) = (false, false);
         for (p, grade) in train.judged(q) {
             let passage_lang = &collection.passages[p as usize].lang;
-            let outside = passages.is_some_and(|l| l != passage_lang);
+            let asked = scenario != Scenario::CrossLingual || plan.asks(query_lang, passage_lang);
+            let outside = !asked || passages.is_some_and(|l| l != passage_lang);
             if outside || !plan.langs.contains(passage_lang) || !scenario.pairs(query_lang, passage_lang) {
                 continue;
             }

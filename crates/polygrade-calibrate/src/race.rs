@@ -417,9 +417,10 @@ fn spent(records: &Records, field: &Field, first: &[usize], seeds: &[u64]) -> (u
             let mut any = false;
             for (fold, _) in &field.examples[c] {
                 let result = records.arms.get(&field.arm(c, seed, *fold).name());
-                if let Some(rung) = result.and_then(|r| r.last()) {
+                if let Some((result, rung)) = result.and_then(|r| Some((r, r.last()?))) {
                     total += rung.tokens;
-                    tokens += rung.tokens as f64 / rung.share.max(1e-9);
+                    // Not by the share, which a rung of whole steps is a little beyond.
+                    tokens += rung.tokens as f64 * result.steps as f64 / rung.step.max(1) as f64;
                     any = true;
                 }
             }
