@@ -2,12 +2,15 @@
 """Markdown tables, methods × languages, of the test values in calibration.json files (polygrade calibrate --search grid).
 
     policy_table.py NAME=FOLDER … > docs/results-policies.md
+    policy_table.py --holm NAME=FOLDER …
 
 A mark says where the calibrated model differs significantly from the method, by the 95 % interval of the paired difference:
-- the calibrated one is better, + it is worse. Needs nothing but Python 3.
+- the calibrated one is better, + it is worse. With --holm: in how many cells (languages, and all together) the calibrated model differs from the
+threshold or band that is best on test, by Holm's method over all cells, p from the intervals. Needs nothing but Python 3.
 """
 import json
 import sys
+from statistics import NormalDist
 
 SCENARIOS = {
     "monolingual": "one model a language",
@@ -46,7 +49,34 @@ def table(calibration: dict, scenario: str) -> str:
     return "\n".join(out) + "\n"
 
 
+def holm(folders: list[str]) -> None:
+    found = []
+    for name, folder in (f.split("=", 1) for f in folders):
+        with open(f"{folder}/calibration.json", encoding="utf-8") as file:
+            calibration = json.load(file)
+        cells: dict[tuple[str, str], list[dict]] = {}
+        for r in calibration["test"]:
+            if r.get("passage_lang") is None and r["system"].startswith("tau="):
+                cells.setdefault((r["scenario"], r["query_lang"]), []).append(r)
+        for (scenario, lang), rows in cells.items():
+            d = max(rows, key=lambda r: r["mean"])["calibrated_minus_this"]
+            spread = (d["high"] - d["low"]) / (2 * NormalDist().inv_cdf(0.5 + calibration["level"] / 2))
+            z = d["mean"] / spread if spread > 0 else 0.0
+            found.append((2 * (1 - NormalDist().cdf(abs(z))), z, name, scenario, lang))
+    adjusted = 0.0
+    counts = {"better": 0, "worse": 0}
+    for i, (p, z, *cell) in enumerate(sorted(found)):
+        adjusted = max(adjusted, min(1.0, p * (len(found) - i)))
+        which = "better" if z > 0 else "worse"
+        counts[which] += adjusted < 0.05
+        if p < 0.05:
+            print(f"{which}: {' '.join(cell)}, p = {p:.1g}, {adjusted:.2g} corrected")
+    print(f"{len(found)} cells: better in {counts['better']}, worse in {counts['worse']}")
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--holm"]:
+        return holm(sys.argv[2:])
     print("# Results: policies and losses, by language\n")
     print(
         "nDCG@10 on test. Every method was trained to the end with every seed (`calibrate --search grid`); the calibrated\n"

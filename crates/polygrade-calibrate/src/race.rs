@@ -20,13 +20,14 @@
 
 use crate::lab::{Entry, Lab};
 use crate::plan::{Arm, ArmLabels, Fold, Method, Part, RaceSettings};
-use crate::records::{Cell, Pair, Records};
+use crate::records::{Cell, Meeting, Records, Values};
 use polygrade_data::Result;
 use polygrade_eval::stats::contrast::{Contrast, SeedVariance};
 use polygrade_eval::stats::correction::Correction;
 use polygrade_train::{Examples, Scenario};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Why a race ended.
@@ -146,30 +147,40 @@ pub fn contrasts(
     contenders: &[ArmLabels],
     alive: &[usize],
 ) -> BTreeMap<(usize, usize), Contrast> {
-    let mut pairs: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
+    let mut pairs: BTreeMap<(usize, usize), [Rc<Values>; 2]> = BTreeMap::new();
+    // Most meet others at the same shares, and their values are gathered once.
+    let mut known: Vec<Vec<(Meeting, Rc<Values>)>> = vec![Vec::new(); contenders.len()];
+    let mut values = |c: usize, at: &Meeting| {
+        if let Some((_, values)) = known[c].iter().find(|(other, _)| other == at) {
+            return Some(values.clone());
+        }
+        let values = Rc::new(records.sampled(cell, records.values_at(cell, &contenders[c], at)?));
+        known[c].push((at.clone(), values.clone()));
+        Some(values)
+    };
     for a in 0..contenders.len() {
         for b in a + 1..contenders.len() {
-            if let Some(pair) = records.pair(cell, &contenders[a], &contenders[b]) {
-                let (of_a, of_b) = (records.sampled(cell, pair.a), records.sampled(cell, pair.b));
-                pairs.insert((a, b), Pair { a: of_a, b: of_b, share: pair.share });
+            let Some(at) = records.meeting(cell, &contenders[a], &contenders[b]) else { continue };
+            if let (Some(of_a), Some(of_b)) = (values(a, &at), values(b, &at)) {
+                pairs.insert((a, b), [of_a, of_b]);
             }
         }
     }
     // Twins never differ; they say nothing of what chance does.
-    let differing: Vec<&Pair> = pairs.values().filter(|p| p.a.by_seed != p.b.by_seed).collect();
+    let differing: Vec<_> = pairs.values().filter(|[a, b]| a.by_seed != b.by_seed).collect();
     let variances: Vec<SeedVariance> =
-        differing.iter().map(|p| SeedVariance::of(&p.a.by_seed, &p.b.by_seed)).collect();
+        differing.iter().map(|[a, b]| SeedVariance::of(&a.by_seed, &b.by_seed)).collect();
     // Each twin class is one system.
-    let twin = |b: &usize| (0..*b).any(|a| pairs.get(&(a, *b)).is_some_and(|p| p.a.by_seed == p.b.by_seed));
+    let twin = |b: &usize| (0..*b).any(|a| pairs.get(&(a, *b)).is_some_and(|[x, y]| x.by_seed == y.by_seed));
     let systems = contenders.len() - (0..contenders.len()).filter(twin).count();
     let pooled = SeedVariance::pooled(&variances, systems);
-    let of = |p: &Pair| {
-        if p.a.by_seed == p.b.by_seed {
+    let of = |[a, b]: &[Rc<Values>; 2]| {
+        if a.by_seed == b.by_seed {
             return Contrast { mean: 0.0, se: 0.0, df: f64::INFINITY };
         }
-        let contrast = Contrast::of(&p.a.by_seed, &p.b.by_seed, Some(pooled));
+        let contrast = Contrast::of(&a.by_seed, &b.by_seed, Some(pooled));
         // A handful of queries may agree by chance.
-        let few = p.a.queries.len() < FEWEST_QUERIES;
+        let few = a.queries.len() < FEWEST_QUERIES;
         if few { Contrast { se: f64::INFINITY, ..contrast } } else { contrast }
     };
     let inside = |(a, b): &(usize, usize)| alive.contains(a) && alive.contains(b);

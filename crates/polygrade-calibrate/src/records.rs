@@ -30,6 +30,22 @@ pub struct Pair {
     pub share: f64,
 }
 
+/// Where models of two methods can be compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meeting {
+    /// The models, each with the share of its steps.
+    models: Vec<(Part, f64)>,
+    /// The seeds that all of them have.
+    seeds: Vec<u64>,
+}
+
+impl Meeting {
+    /// The least share of the steps.
+    pub fn share(&self) -> f64 {
+        self.models.iter().map(|m| m.1).fold(f64::INFINITY, f64::min)
+    }
+}
+
 /// Whose queries, and which passages.
 #[derive(Debug, Clone, Copy)]
 pub struct Cell<'a> {
@@ -172,8 +188,8 @@ impl<'a> Records<'a> {
         self.pair(cell, labels, labels).map(|p| p.a)
     }
 
-    /// Dev values of two methods, paired.
-    pub fn pair(&self, cell: Cell, a: &ArmLabels, b: &ArmLabels) -> Option<Pair> {
+    /// Where the models of two methods meet: at the greatest share, and with the seeds, that both have.
+    pub fn meeting(&self, cell: Cell, a: &ArmLabels, b: &ArmLabels) -> Option<Meeting> {
         let mut parts: Vec<(Part, f64, Vec<u64>)> = Vec::new();
         for model in self.models(cell, a) {
             let (of_a, of_b) = (self.shares(cell.scenario, &model, a), self.shares(cell.scenario, &model, b));
@@ -188,27 +204,29 @@ impl<'a> Records<'a> {
             let (share, seeds) = best?;
             parts.push((model, share, seeds));
         }
-        let share = parts.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
-        let common: Vec<u64> = self
-            .plan
-            .seeds
-            .iter()
-            .copied()
-            .filter(|s| parts.iter().all(|(_, _, seeds)| seeds.contains(s)))
-            .collect();
-        let values = |labels: &ArmLabels| {
-            self.join(cell, &common, |seed| {
-                let mut row = Vec::new();
-                for (model, share, _) in &parts {
-                    for fold in self.plan.fold_list() {
-                        let result = self.result(cell.scenario, model, labels, seed, fold)?;
-                        row.extend_from_slice(&result.at(*share)?.dev);
-                    }
+        let common = |s: &u64| parts.iter().all(|(_, _, seeds)| seeds.contains(s));
+        let seeds = self.plan.seeds.iter().copied().filter(common).collect();
+        Some(Meeting { seeds, models: parts.into_iter().map(|(model, share, _)| (model, share)).collect() })
+    }
+
+    /// A method's dev values there.
+    pub fn values_at(&self, cell: Cell, labels: &ArmLabels, at: &Meeting) -> Option<Values> {
+        self.join(cell, &at.seeds, |seed| {
+            let mut row = Vec::new();
+            for (model, share) in &at.models {
+                for fold in self.plan.fold_list() {
+                    let result = self.result(cell.scenario, model, labels, seed, fold)?;
+                    row.extend_from_slice(&result.at(*share)?.dev);
                 }
-                Some(row)
-            })
-        };
-        Some(Pair { a: values(a)?, b: values(b)?, share })
+            }
+            Some(row)
+        })
+    }
+
+    /// Dev values of two methods, paired.
+    pub fn pair(&self, cell: Cell, a: &ArmLabels, b: &ArmLabels) -> Option<Pair> {
+        let at = self.meeting(cell, a, b)?;
+        Some(Pair { a: self.values_at(cell, a, &at)?, b: self.values_at(cell, b, &at)?, share: at.share() })
     }
 
     /// A method's dev values where it stands in all languages of a cell, beside those of the encoder that its training began
@@ -286,8 +304,8 @@ impl<'a> Records<'a> {
     pub fn by_query(&self, cell: Cell, measured: &[Measured]) -> (Vec<Index>, Vec<f64>) {
         let mut sums: BTreeMap<Index, (f64, f64)> = BTreeMap::new();
         for &(query, pool, value) in measured {
-            let inside = cell.lang.is_none_or(|l| self.collection.queries[query as usize].lang == *l);
-            if inside && cell.pool.is_none_or(|p| p == pool) {
+            let inside = || cell.lang.is_none_or(|l| self.collection.queries[query as usize].lang == *l);
+            if cell.pool.is_none_or(|p| p == pool) && inside() {
                 let sum = sums.entry(query).or_default();
                 *sum = (sum.0 + value, sum.1 + 1.0);
             }

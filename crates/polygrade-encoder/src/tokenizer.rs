@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::{Lowercase, NFKC, Sequence as Normalizers};
@@ -34,7 +35,15 @@ type PipelineOf<M> =
 #[derive(Debug, Clone)]
 enum Pipeline {
     Library(Box<Tokenizer>),
-    Merged(Box<PipelineOf<Merged>>),
+    Merged(Arc<MergedPipeline>),
+}
+
+/// The pipeline around merges, and what [`TextTokenizer::to_json`] made of it: it is asked for each time that an encoder is
+/// told from others.
+#[derive(Debug)]
+struct MergedPipeline {
+    inner: PipelineOf<Merged>,
+    json: OnceLock<String>,
 }
 
 impl Pipeline {
@@ -42,7 +51,7 @@ impl Pipeline {
     fn library(&self) -> Result<Cow<'_, Tokenizer>> {
         match self {
             Pipeline::Library(inner) => Ok(Cow::Borrowed(inner)),
-            Pipeline::Merged(inner) => library_of(inner.get_model()).map(Cow::Owned),
+            Pipeline::Merged(m) => library_of(m.inner.get_model()).map(Cow::Owned),
         }
     }
 
@@ -50,14 +59,14 @@ impl Pipeline {
     fn vocabulary(&self) -> HashMap<String, u32> {
         match self {
             Pipeline::Library(inner) => inner.get_vocab(true),
-            Pipeline::Merged(inner) => inner.get_vocab(true),
+            Pipeline::Merged(m) => m.inner.get_vocab(true),
         }
     }
 
     fn encode(&self, text: &str, specials: bool) -> Result<Encoding> {
         let encoding = match self {
             Pipeline::Library(inner) => inner.encode_fast(text, specials),
-            Pipeline::Merged(inner) => inner.encode_fast(text, specials),
+            Pipeline::Merged(m) => m.inner.encode_fast(text, specials),
         };
         encoding.map_err(|e| Error::Internal(format!("tokenising {text:?}: {e}")))
     }
@@ -66,7 +75,7 @@ impl Pipeline {
     fn encode_offsets(&self, text: &str) -> Result<Encoding> {
         let encoding = match self {
             Pipeline::Library(inner) => inner.encode_char_offsets(text, false),
-            Pipeline::Merged(inner) => inner.encode_char_offsets(text, false),
+            Pipeline::Merged(m) => m.inner.encode_char_offsets(text, false),
         };
         encoding.map_err(|e| Error::Internal(format!("tokenising {text:?}: {e}")))
     }
@@ -191,11 +200,20 @@ impl TextTokenizer {
         Ok(TextTokenizer { max_tokens: Some(max_tokens), specials: true, ..TextTokenizer::plain(inner) })
     }
 
+    /// The text of the unknown token, if the model has one.
+    pub(crate) fn unknown(&self) -> Option<String> {
+        let id = self.unknown_id()?;
+        match &self.inner {
+            Pipeline::Library(inner) => inner.id_to_token(id),
+            Pipeline::Merged(m) => m.inner.id_to_token(id),
+        }
+    }
+
     /// The id of a token.
     pub(crate) fn id(&self, token: &str) -> Option<u32> {
         match &self.inner {
             Pipeline::Library(inner) => inner.token_to_id(token),
-            Pipeline::Merged(inner) => inner.token_to_id(token),
+            Pipeline::Merged(m) => m.inner.token_to_id(token),
         }
     }
 
@@ -238,7 +256,7 @@ impl TextTokenizer {
         let refused =
             || Error::Usage("only tokenisers that polygrade trained are written in the compact form".into());
         let inner = match &self.inner {
-            Pipeline::Merged(inner) => return Ok(inner.get_model().merges.clone()),
+            Pipeline::Merged(m) => return Ok(m.inner.get_model().merges.clone()),
             Pipeline::Library(inner) => inner,
         };
         let ModelWrapper::BPE(model) = inner.get_model() else { return Err(refused()) };
@@ -268,13 +286,14 @@ impl TextTokenizer {
         let mut inner = around(Merged::new(merges)?)?;
         let unknown = tokenizers::AddedToken::from(UNKNOWN, true);
         inner.add_special_tokens([unknown]).map_err(|e| damaged(&e.to_string()))?;
-        Ok(TextTokenizer::plain(Pipeline::Merged(inner.into())).without_unknown())
+        let merged = MergedPipeline { inner, json: OnceLock::new() };
+        Ok(TextTokenizer::plain(Pipeline::Merged(Arc::new(merged))).without_unknown())
     }
 
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
-        if let Pipeline::Merged(inner) = &self.inner {
-            return inner.get_vocab_size(true);
+        if let Pipeline::Merged(m) = &self.inner {
+            return m.inner.get_vocab_size(true);
         }
         // Ids may have gaps, and a table must hold the highest.
         let highest = self.inner.vocabulary().into_values().max();
@@ -391,6 +410,19 @@ impl TextTokenizer {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
+        match (&self.inner, self.max_tokens) {
+            (Pipeline::Merged(m), None) => {
+                if let Some(json) = m.json.get() {
+                    return Ok(json.clone());
+                }
+                let json = self.written()?;
+                Ok(m.json.get_or_init(|| json).clone())
+            }
+            _ => self.written(),
+        }
+    }
+
+    fn written(&self) -> Result<String> {
         let mut plain = self.inner.library()?.into_owned();
         plain.with_padding(None);
         if let Some(max_length) = self.max_tokens {

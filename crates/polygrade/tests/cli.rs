@@ -364,6 +364,16 @@ fn pairs_of_languages_race_on_their_own() {
     bad("en-de", "QUERIES:PASSAGES");
     bad("en:en", "two different languages");
     bad("en:fr", "two different languages");
+    let refused = |args: &[&str], word: &str| {
+        let out = dir.path().join("refused");
+        fails(&[args, &["--out", str(&out)]].concat(), 2, &[word]);
+        assert!(!out.join("calibration.json").exists());
+    };
+    refused(&["calibrate", str(&mini), "--scenario", "mixture", "--pairs", "en:de"], "cross-lingual");
+    refused(&["calibrate", str(&mini), "--langs", "en", "--pairs", "each"], "no pair");
+    let train = ["train", str(&mini), "--langs", "en,sw", "--query-langs", "sw"];
+    refused(&[&train[..], &["--labels", "auto"]].concat(), "--pairs");
+    refused(&[&train[..], &["--tau", "1", "--scenario", "monolingual"]].concat(), "one model");
 
     // A loss that was chosen for one pair alone is that of this pair's model.
     let (labels, out) = (dir.path().join("labels.toml"), dir.path().join("model"));

@@ -73,7 +73,7 @@ impl TransformerEncoder {
         });
         let tokens = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "unk_token": "[UNK]",
+            "unk_token": tokenizer.unknown(),
             "cls_token": "[CLS]",
             "sep_token": "[SEP]",
             "pad_token": "[PAD]",
