@@ -498,7 +498,8 @@ impl<'a> Lab<'a> {
         let graded = &self.graded[Split::Test as usize];
         let queries = queries_in(self.collection, graded, &self.plan.langs);
         let (places, pools) = self.pools(scenario, &Part::default());
-        let order = |pool| Order { pool, depth: 10, ties: &self.texts.ties, placed: None };
+        let order =
+            |pool| Order { pool, depth: 10, ties: &self.texts.ties, own_language_bonus: 0.0, placed: None };
         let rankings: Vec<Rankings> =
             pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
         self.values(scenario, (&places, &pools), &rankings, graded)

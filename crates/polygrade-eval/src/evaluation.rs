@@ -30,6 +30,8 @@ pub struct Settings {
     pub rel: f32,
     /// The level of intervals, such as 0.95.
     pub level: f64,
+    /// What the ranking added to the score of passages in the query's language; for the record.
+    pub own_language_bonus: f32,
 }
 
 /// Values by the name of their measure.
@@ -48,6 +50,8 @@ pub struct Evaluation {
     pub split: Split,
     /// Queries measured.
     pub queries: usize,
+    /// What the ranking added to the score of passages in the query's language.
+    pub own_language_bonus: f32,
     /// The level of intervals.
     pub level: f64,
     /// Resamples behind each interval.
@@ -238,6 +242,7 @@ impl Evaluation {
             collection: collection.meta.name.clone(),
             split,
             queries: queries.values().sum(),
+            own_language_bonus: settings.own_language_bonus,
             level: settings.level,
             resamples: RESAMPLES,
             metrics: settings.measures.iter().map(Measure::to_string).collect(),

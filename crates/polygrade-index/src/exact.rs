@@ -18,6 +18,7 @@ const PASSAGES: usize = 4096;
 /// Passages to search, gathered into tiles.
 pub struct Pool {
     tiles: Vec<(Vec<u32>, Matrix)>,
+    bonus: Option<Vec<f32>>,
 }
 
 impl Pool {
@@ -30,7 +31,16 @@ impl Pool {
             }
             (numbers.to_vec(), vectors)
         };
-        Pool { tiles: numbers.chunks(PASSAGES).map(tile).collect() }
+        Pool { tiles: numbers.chunks(PASSAGES).map(tile).collect(), bonus: None }
+    }
+
+    /// Adds to the score of each passage what `bonus` has at its number, in searches from now on.
+    pub fn set_bonus(&mut self, bonus: Vec<f32>) {
+        self.bonus = Some(bonus);
+    }
+
+    fn score(&self, passage: u32, product: f32) -> f32 {
+        self.bonus.as_ref().map_or(product, |b| product + b[passage as usize])
     }
 
     /// The best `k` passages for each row of `queries`.
@@ -67,21 +77,40 @@ impl Pool {
         let part = Matrix::new(queries.cols, queries.data[from * queries.cols..to * queries.cols].to_vec());
         let mut tops: Vec<Top> = (from..to).map(|_| Top::new(k, ties)).collect();
         let mut marks: Vec<Marks> = match wanted {
-            Some((wanted, all)) => Marks::of(&part, &wanted[from..to], all, ties),
+            Some((wanted, all)) => self.marks(&part, &wanted[from..to], all, ties),
             None => (from..to).map(|_| Marks::default()).collect(),
         };
         let mut scores = Matrix::default();
         for (numbers, tile) in &self.tiles {
             matmul(&part, tile, Transpose::Right, false, &mut scores);
             for (i, (top, marks)) in tops.iter_mut().zip(&mut marks).enumerate() {
-                for (&passage, &score) in numbers.iter().zip(scores.row(i)) {
-                    let hit = Hit { passage, score };
+                for (&passage, &product) in numbers.iter().zip(scores.row(i)) {
+                    let hit = Hit { passage, score: self.score(passage, product) };
                     top.push(hit);
                     marks.count(&hit, ties);
                 }
             }
         }
         tops.into_iter().zip(marks).map(|(top, marks)| (top.into_sorted(), marks.ranks())).collect()
+    }
+
+    /// The marks of each query of `part`, scored as the pool's tiles are: a score's bits do not depend on the tile.
+    fn marks(&self, part: &Matrix, wanted: &[Vec<u32>], all: &Matrix, ties: &TieOrder) -> Vec<Marks> {
+        let mut numbers: Vec<u32> = wanted.iter().flatten().copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut vectors = Matrix::zeros(numbers.len(), all.cols);
+        for (i, &p) in numbers.iter().enumerate() {
+            vectors.row_mut(i).copy_from_slice(all.row(p as usize));
+        }
+        let mut scores = Matrix::default();
+        matmul(part, &vectors, Transpose::Right, false, &mut scores);
+        let marks = wanted.iter().enumerate().map(|(i, wanted)| {
+            let product = |p: &u32| numbers.binary_search(p).map_or(f32::NAN, |at| scores.row(i)[at]);
+            let score = |p: &u32| self.score(*p, product(p));
+            Marks::new(wanted.iter().map(|p| Hit { passage: *p, score: score(p) }).collect(), ties)
+        });
+        marks.collect()
     }
 }
 
@@ -106,24 +135,6 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// The marks of each query of `part`, scored as the pool's tiles are: a score's bits do not depend on the tile.
-    fn of(part: &Matrix, wanted: &[Vec<u32>], all: &Matrix, ties: &TieOrder) -> Vec<Marks> {
-        let mut numbers: Vec<u32> = wanted.iter().flatten().copied().collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut vectors = Matrix::zeros(numbers.len(), all.cols);
-        for (i, &p) in numbers.iter().enumerate() {
-            vectors.row_mut(i).copy_from_slice(all.row(p as usize));
-        }
-        let mut scores = Matrix::default();
-        matmul(part, &vectors, Transpose::Right, false, &mut scores);
-        let marks = wanted.iter().enumerate().map(|(i, wanted)| {
-            let score = |p: &u32| numbers.binary_search(p).map_or(f32::NAN, |at| scores.row(i)[at]);
-            Marks::new(wanted.iter().map(|p| Hit { passage: *p, score: score(p) }).collect(), ties)
-        });
-        marks.collect()
-    }
-
     /// Marks these hits.
     pub(crate) fn new(mut hits: Vec<Hit>, ties: &TieOrder) -> Marks {
         hits.sort_by(|a, b| ties.compare(a, b));

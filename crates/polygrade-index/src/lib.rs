@@ -12,5 +12,5 @@ mod top;
 pub mod vectors;
 
 pub use polygrade_eval::{Hit, Rankings};
-pub use rank::{Order, rank, rank_bm25};
+pub use rank::{Order, own_language, rank, rank_bm25};
 pub use top::{TieOrder, Top};

@@ -19,6 +19,8 @@ pub struct Order<'a> {
     pub depth: usize,
     /// The order of equal scores.
     pub ties: &'a TieOrder,
+    /// Added to the scalar product where query and passage are in one language; BM25 does not add it.
+    pub own_language_bonus: f32,
     /// Where given, the ranks of all passages with a grade above 0 are found too, however deep they are.
     pub placed: Option<&'a Graded>,
 }
@@ -33,13 +35,15 @@ impl Order<'_> {
     }
 }
 
-/// Queries that share a pool, so that it is gathered once; those without a place in it are left out.
-fn by_pool(collection: &Collection, queries: &[Index], pool: &Pool) -> Vec<(Vec<Index>, Vec<Index>)> {
+/// Queries that share a pool and the scores' bonus, so that it is gathered once; those without a place in it are left out.
+fn by_pool(collection: &Collection, queries: &[Index], order: &Order) -> Vec<(Vec<Index>, Vec<Index>)> {
+    let pool = order.pool;
+    let by_lang = pool.depends_on_query() || order.own_language_bonus != 0.0;
     let mut groups: BTreeMap<Option<&Lang>, Vec<Index>> = BTreeMap::new();
     for &q in queries {
         let lang = &collection.queries[q as usize].lang;
         if pool.serves(lang) {
-            groups.entry(pool.depends_on_query().then_some(lang)).or_default().push(q);
+            groups.entry(by_lang.then_some(lang)).or_default().push(q);
         }
     }
     groups
@@ -50,6 +54,11 @@ fn by_pool(collection: &Collection, queries: &[Index], pool: &Pool) -> Vec<(Vec<
             (queries, passages)
         })
         .collect()
+}
+
+/// `bonus` at the number of each passage in `lang`, 0 at the others: for [`exact::Pool::set_bonus`].
+pub fn own_language(collection: &Collection, lang: &Lang, bonus: f32) -> Vec<f32> {
+    collection.passages.iter().map(|p| if p.lang == *lang { bonus } else { 0.0 }).collect()
 }
 
 /// A query with its hits and the ranks that were wanted.
@@ -71,8 +80,12 @@ pub fn rank(
     threads: bool,
 ) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
-    for (queries, passages) in by_pool(collection, queries, order.pool) {
-        let block = exact::Pool::new(passages, passage_vectors);
+    for (queries, passages) in by_pool(collection, queries, order) {
+        let mut block = exact::Pool::new(passages, passage_vectors);
+        if order.own_language_bonus != 0.0 {
+            let lang = &collection.queries[queries[0] as usize].lang;
+            block.set_bonus(own_language(collection, lang, order.own_language_bonus));
+        }
         let mut vectors = Matrix::zeros(queries.len(), query_vectors.cols);
         for (i, &q) in queries.iter().enumerate() {
             vectors.row_mut(i).copy_from_slice(query_vectors.row(q as usize));
@@ -87,7 +100,7 @@ pub fn rank(
 /// Ranks `queries` by BM25, the lexical baseline. Passages that share no term with the query are not ranked.
 pub fn rank_bm25(collection: &Collection, queries: &[Index], order: &Order) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
-    for (queries, passages) in by_pool(collection, queries, order.pool) {
+    for (queries, passages) in by_pool(collection, queries, order) {
         let texts: Vec<_> = passages.iter().map(|&p| collection.passages[p as usize].full_text()).collect();
         let langs = passages.iter().map(|&p| &collection.passages[p as usize].lang);
         let records = passages.iter().zip(&texts).zip(langs).map(|((&p, t), l)| (p, t.as_ref(), l));

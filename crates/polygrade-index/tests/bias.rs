@@ -60,11 +60,17 @@ fn measure(
 ) -> PoolEvaluation {
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);
-    let order = Order { pool, depth: 200, ties: &ties, placed: Some(graded) };
+    let order = Order { pool, depth: 200, ties: &ties, own_language_bonus: 0.0, placed: Some(graded) };
     let rankings = rank(collection, graded.queries(), vectors, &order, threads);
     let rel = collection.meta.grades.max;
-    let settings =
-        Settings { measures: vec![Measure::AveragePrecision(1.0)], depth: 200, k: K, rel, level: 0.95 };
+    let settings = Settings {
+        measures: vec![Measure::AveragePrecision(1.0)],
+        depth: 200,
+        k: K,
+        rel,
+        level: 0.95,
+        own_language_bonus: 0.0,
+    };
     PoolEvaluation::new(collection, graded, pool, &rankings, &settings)
 }
 
@@ -200,7 +206,7 @@ fn values_are_those_of_the_whole_ranking_at_any_number_of_threads() {
     assert_eq!(format!("{e:?}"), format!("{alone:?}"));
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);
-    let order = Order { pool: &Pool::All, depth: 150, ties: &ties, placed: None };
+    let order = Order { pool: &Pool::All, depth: 150, ties: &ties, own_language_bonus: 0.0, placed: None };
     let whole = rank(&collection, graded.queries(), (&queries, &passages), &order, true);
     let bias = e.bias.unwrap();
     for (&q, hits) in whole.queries.iter().zip(&whole.hits) {
@@ -227,6 +233,42 @@ fn values_are_those_of_the_whole_ranking_at_any_number_of_threads() {
         let logs: Vec<f64> = ranks.iter().map(|r| (*r as f64).log2()).collect();
         let gap = logs[own] - (logs.iter().sum::<f64>() - logs[own]) / 2.0;
         assert!((values["RankGap"] - gap).abs() < 1e-12);
+    }
+}
+
+/// Scores, order and the ranks of judged passages with a bonus, against the whole ranking without, sorted anew.
+#[test]
+fn a_bonus_raises_passages_in_the_querys_language_and_nothing_else() {
+    let collection = parallel(&["ar", "en", "zh"], 50);
+    let graded = collection.graded(Split::Test);
+    let rng = CounterRng::new(4);
+    let (queries, passages) = (random(150, rng.fork(1)), random(150, rng.fork(2)));
+    let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
+    let ties = TieOrder::new(&ids);
+    for pool in [Pool::All, Pool::Same, Pool::parse("multi:own+en").unwrap()] {
+        let ranked = |own_language_bonus, depth, threads| {
+            let order = Order { pool: &pool, depth, ties: &ties, own_language_bonus, placed: Some(&graded) };
+            rank(&collection, graded.queries(), (&queries, &passages), &order, threads)
+        };
+        let plain = ranked(0.0, 150, true);
+        for bonus in [0.3, -0.3, 100.0] {
+            let raised = ranked(bonus, 20, true);
+            let alone = ranked(bonus, 20, false);
+            assert_eq!(format!("{raised:?}"), format!("{alone:?}"));
+            assert_eq!(raised.queries, plain.queries);
+            for (i, &q) in raised.queries.iter().enumerate() {
+                let own =
+                    |p: u32| collection.passages[p as usize].lang == collection.queries[q as usize].lang;
+                let mut want = plain.hits[i].clone();
+                want.iter_mut().filter(|h| own(h.passage)).for_each(|h| h.score += bonus);
+                want.sort_by(|a, b| ties.compare(a, b));
+                assert_eq!(raised.hits[i], want[..20]);
+                assert!(!raised.placed[i].is_empty());
+                for placed in &raised.placed[i] {
+                    assert_eq!(want[placed.rank - 1].passage, placed.passage);
+                }
+            }
+        }
     }
 }
 

@@ -117,7 +117,6 @@ fn encode_some(encoder: &dyn TextEncoder, bags: &Bags, which: &[Index], threads:
 /// needs are zero.
 pub struct Encoded<'a> {
     collection: &'a Collection,
-    ties: &'a TieOrder,
     queries: Matrix,
     passages: Matrix,
     threads: bool,
@@ -128,7 +127,7 @@ impl<'a> Encoded<'a> {
     pub fn new(
         encoder: &dyn TextEncoder,
         collection: &'a Collection,
-        tokenized: &'a TokenizedCollection,
+        tokenized: &TokenizedCollection,
         queries: &[Index],
         pools: &[Pool],
         threads: bool,
@@ -144,18 +143,15 @@ impl<'a> Encoded<'a> {
         let passages: Vec<Index> = passages.iter().filter(needed).map(|(i, _)| *i as Index).collect();
         Encoded {
             collection,
-            ties: &tokenized.ties,
             queries: encode_some(encoder, &tokenized.queries, queries, threads),
             passages: encode_some(encoder, &tokenized.passages, &passages, threads),
             threads,
         }
     }
 
-    /// Ranks `queries`, which must have been encoded, against `pool`. Where `placed` is given, the ranks of all passages
-    /// with a grade above 0 are found too.
-    pub fn rank(&self, queries: &[Index], pool: &Pool, depth: usize, placed: Option<&Graded>) -> Rankings {
-        let order = Order { pool, depth, ties: self.ties, placed };
-        rank(self.collection, queries, (&self.queries, &self.passages), &order, self.threads)
+    /// Ranks `queries`, which must have been encoded, as `order` says.
+    pub fn rank(&self, queries: &[Index], order: &Order) -> Rankings {
+        rank(self.collection, queries, (&self.queries, &self.passages), order, self.threads)
     }
 }
 
@@ -171,7 +167,8 @@ pub fn evaluate(
     threads: bool,
 ) -> Vec<Rankings> {
     let encoded = Encoded::new(encoder, collection, tokenized, queries, pools, threads);
-    pools.iter().map(|pool| encoded.rank(queries, pool, depth, None)).collect()
+    let order = |pool| Order { pool, depth, ties: &tokenized.ties, own_language_bonus: 0.0, placed: None };
+    pools.iter().map(|pool| encoded.rank(queries, &order(pool))).collect()
 }
 
 /// The queries of `graded` in the given languages.

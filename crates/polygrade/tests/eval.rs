@@ -282,6 +282,66 @@ fn the_folder_holds_everything_and_threads_change_nothing() {
 }
 
 #[test]
+fn a_bonus_for_the_own_language_moves_pools_that_mix_and_no_others() {
+    let mini = mini();
+    let base = [
+        "eval",
+        "pocket",
+        &mini,
+        "--langs",
+        "de,sw",
+        "--pool",
+        "multi:own+en",
+        "--pool",
+        "mono-same",
+        "--json",
+    ];
+    let with = |bonus: &str| -> Value {
+        let args = [&base[..], &["--own-language-bonus", bonus]].concat();
+        serde_json::from_str(&ok(&args)).unwrap()
+    };
+    let [plain, own, others] = ["0", "2.1", "-2.1"].map(with);
+    assert_eq!((&plain["own_language_bonus"], &own["own_language_bonus"]), (&0.0.into(), &2.1.into()));
+    let bias = |e: &Value, measure: &str| e["pools"][0]["bias"]["mean"][measure]["mean"].as_f64().unwrap();
+    assert_eq!((bias(&own, "LPR(own)"), bias(&own, "Inclination(en)@10")), (100.0, 0.0));
+    assert_eq!((bias(&others, "LPR(own)"), bias(&others, "Inclination(own)@10")), (0.0, 0.0));
+    assert!(bias(&plain, "Inclination(en)@10") > 0.0 && bias(&plain, "LPR(own)") > 50.0);
+    let same = |e: &Value| e["pools"][1]["macro_mean"].clone();
+    assert_eq!((same(&own), same(&others)), (same(&plain), same(&plain)));
+
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("bias");
+    let args = [&base[..9], &["--own-language-bonus", "0.1", "--out", out.to_str().unwrap()]].concat();
+    assert!(ok(&args).contains("0.1 added in the query's language"));
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("0.1 was added to the cosine"));
+    fails(&["eval", "bm25", &mini, "--own-language-bonus", "1"], &["bm25"]);
+    fails(&["eval", "pocket", &mini, "--own-language-bonus", "nan"], &["expected a number"]);
+}
+
+#[test]
+fn search_prefers_the_querys_language_where_told() {
+    let mini = mini();
+    let langs = |query: &str, args: &[&str]| -> Vec<String> {
+        let args = [&["search", "pocket", &mini, query, "--json", "-k", "30"], args].concat();
+        let found: Value = serde_json::from_str(&ok(&args)).unwrap();
+        found.as_array().unwrap().iter().map(|f| f["lang"].as_str().unwrap().to_owned()).collect()
+    };
+    let of = |langs: &[String], lang: &str| langs.iter().filter(|l| *l == lang).count();
+    let query = "how high should my desk be for typing without shoulder pain";
+    let plain = langs(query, &[]);
+    assert!(of(&plain, "en") < 30 && of(&plain, "de") > 0, "{plain:?}");
+    // A query of the collection has its language there; another is told, and what is told goes first.
+    assert_eq!(of(&langs(query, &["--own-language-bonus", "2.1"]), "en"), 30);
+    assert_eq!(of(&langs(query, &["--own-language-bonus", "-2.1"]), "en"), 0);
+    let told = ["--own-language-bonus", "2.1", "--query-lang", "de"];
+    assert_eq!((of(&langs("Höhe", &told), "de"), of(&langs(query, &told), "de")), (30, 30));
+    fails(&["search", "pocket", &mini, "Höhe", "--own-language-bonus", "1"], &["--query-lang"]);
+    fails(&["search", "pocket", &mini, "Höhe", "--query-lang", "de"], &["--own-language-bonus"]);
+    let args = ["search", "pocket", &mini, "x", "--own-language-bonus", "1", "--query-lang", "fr"];
+    fails(&args, &["no texts in fr"]);
+}
+
+#[test]
 fn what_is_no_pool_is_refused() {
     let mini = mini();
     let dir = tempfile::tempdir().unwrap();

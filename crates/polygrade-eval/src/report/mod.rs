@@ -22,7 +22,7 @@ pub fn html(e: &Evaluation, worst: bool) -> String {
     let _ = writeln!(
         out,
         "<h1>{} on <em>{}</em></h1>\n<p class=\"lead\">{} queries, judgments of {}, {} pool{}. Intervals hold {:.0} % of \
-         {} resamples of the queries; translations of a query are drawn together.</p>",
+         {} resamples of the queries; translations of a query are drawn together.{}</p>",
         escape(&e.model),
         escape(&e.collection),
         e.queries,
@@ -30,7 +30,11 @@ pub fn html(e: &Evaluation, worst: bool) -> String {
         e.pools.len(),
         if e.pools.len() == 1 { "" } else { "s" },
         e.level * 100.0,
-        e.resamples
+        e.resamples,
+        match e.own_language_bonus {
+            0.0 => String::new(),
+            bonus => format!(" {bonus} was added to the cosine of passages in the query's language."),
+        }
     );
     out += &answers(e);
     if let Some((metric, _)) = e.metrics.iter().find_map(|m| e.matrix.get_key_value(m)) {

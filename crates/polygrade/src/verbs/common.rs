@@ -50,28 +50,27 @@ pub(crate) fn note_unmatched(policies: &LabelPolicies, collection: &Collection, 
 
 /// Languages separated by commas, checked against the collection; all of its languages where none is given.
 pub(crate) fn langs(text: Option<&str>, collection: &Collection) -> Result<Vec<Lang>> {
-    let all = collection.langs();
     let Some(text) = text else {
-        return Ok(all);
+        return Ok(collection.langs());
     };
     if text.trim().is_empty() {
         return Err(Error::Usage("--langs names no language; leave it out for all".into()));
     }
-    let mut langs: Vec<Lang> = text
-        .split(',')
-        .map(|tag| {
-            let lang =
-                Lang::parse(tag.trim()).ok_or_else(|| Error::Usage(format!("{tag:?} is no language tag")))?;
-            if all.contains(&lang) {
-                return Ok(lang);
-            }
-            let have: Vec<&str> = all.iter().map(Lang::as_str).collect();
-            Err(Error::Usage(format!("the collection has no texts in {lang}; it has {}", have.join(", "))))
-        })
-        .collect::<Result<_>>()?;
+    let mut langs: Vec<Lang> = text.split(',').map(|tag| one_lang(tag, collection)).collect::<Result<_>>()?;
     let mut seen = BTreeSet::new();
     langs.retain(|l| seen.insert(l.clone()));
     Ok(langs)
+}
+
+/// One of the collection's languages by its tag.
+pub(crate) fn one_lang(tag: &str, collection: &Collection) -> Result<Lang> {
+    let lang = Lang::parse(tag.trim()).ok_or_else(|| Error::Usage(format!("{tag:?} is no language tag")))?;
+    let all = collection.langs();
+    if all.contains(&lang) {
+        return Ok(lang);
+    }
+    let have: Vec<&str> = all.iter().map(Lang::as_str).collect();
+    Err(Error::Usage(format!("the collection has no texts in {lang}; it has {}", have.join(", "))))
 }
 
 /// How to make a static encoder from nothing.
@@ -170,6 +169,20 @@ pub(crate) struct ModelOptions {
     /// Cut vectors to their first N values (for Matryoshka models)
     #[arg(long, value_name = "N")]
     pub(crate) truncate_dim: Option<usize>,
+}
+
+/// A preference for the query's language.
+#[derive(clap::Args, Clone)]
+pub(crate) struct OwnLanguageBonus {
+    /// Add this to the cosine of passages in the query's language: among several languages, more than 0 prefers that
+    /// language, less than 0 the others
+    #[arg(long, default_value_t = 0.0, value_name = "LAMBDA", value_parser = finite, allow_hyphen_values = true)]
+    pub(crate) own_language_bonus: f32,
+}
+
+fn finite(text: &str) -> std::result::Result<f32, String> {
+    let number = text.trim().parse().ok().filter(|x: &f32| x.is_finite());
+    number.ok_or_else(|| "expected a number, such as 0.1".into())
 }
 
 /// The folder of the model that a folder or a name on the hub names.

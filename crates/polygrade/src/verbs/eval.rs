@@ -2,7 +2,7 @@
 
 mod text;
 
-use super::common::{ModelOptions, langs};
+use super::common::{ModelOptions, OwnLanguageBonus, langs};
 use crate::ui::Ui;
 use polygrade_data::io::AtomicDir;
 use polygrade_data::{Collection, Error, Graded, Index, Lang, Result, Split};
@@ -20,7 +20,8 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  \
     polygrade eval model collections/mini --split test\n  \
     polygrade eval bm25 collections/mini --pool all -m nDCG@10 -m 'P(rel=2)@5' --run bm25.trec\n  \
-    polygrade eval model collections/mini --matrix --pool multi:own+en --out runs/bias")]
+    polygrade eval model collections/mini --matrix --pool multi:own+en --out runs/bias\n  \
+    polygrade eval model collections/mini --pool multi:own+en --own-language-bonus 0.1")]
 pub(crate) struct Args {
     /// Folder of a model, its name on the Hugging Face hub, or `bm25` for the lexical baseline
     model: String,
@@ -42,6 +43,8 @@ pub(crate) struct Args {
     /// Languages of the queries; all unless given
     #[arg(long)]
     langs: Option<String>,
+    #[command(flatten)]
+    bonus: OwnLanguageBonus,
     /// Metrics, by ir_measures' names
     #[arg(short, long = "metric", value_name = "METRIC")]
     metrics: Vec<String>,
@@ -77,6 +80,11 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
     if args.depth == 0 || args.bias_k == 0 {
         return Err(Error::Usage("--depth and --bias-k must be 1 or more".into()));
     }
+    if args.bonus.own_language_bonus != 0.0 && args.model == "bm25" {
+        return Err(Error::Usage(
+            "--own-language-bonus is added to a model's similarity; bm25 has none".into(),
+        ));
+    }
     let out = args.out.as_deref().map(AtomicDir::create).transpose()?;
     let collection = Collection::load(&args.collection)?;
     let langs = langs(args.langs.as_deref(), &collection)?;
@@ -93,7 +101,14 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         return Err(Error::Usage(format!("{what}; see: polygrade profile {}", args.collection.display())));
     }
     let rankings = rank(&args, &collection, &graded, &queries, &pools, &measures)?;
-    let settings = Settings { measures, depth: args.depth, k: args.bias_k, rel, level: 0.95 };
+    let settings = Settings {
+        measures,
+        depth: args.depth,
+        k: args.bias_k,
+        rel,
+        level: 0.95,
+        own_language_bonus: args.bonus.own_language_bonus,
+    };
     let bar = ui.progress("measuring", pools.len() as u64);
     let each = pools.iter().zip(&rankings).map(|(pool, r)| {
         bar.inc(1);
@@ -186,15 +201,18 @@ fn rank(
     let depth = |pool: &Pool| {
         if pool.mixes() { depth.max(args.bias_k).max(bias::PEER_DEPTH) } else { depth }
     };
+    let own_language_bonus = args.bonus.own_language_bonus;
+    let placed = Some(graded);
+    let order = |pool, ties| Order { pool, depth: depth(pool), ties, own_language_bonus, placed };
     if args.model == "bm25" {
         let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
         let ties = TieOrder::new(&ids);
-        let order = |pool| Order { pool, depth: depth(pool), ties: &ties, placed: Some(graded) };
+        let order = |pool| order(pool, &ties);
         return Ok(pools.iter().map(|pool| rank_bm25(collection, queries, &order(pool))).collect());
     }
     let encoder = args.options.load(&args.model)?;
     let encoder: &dyn TextEncoder = &*encoder;
     let texts = TokenizedCollection::new(collection, encoder)?;
     let encoded = Encoded::new(encoder, collection, &texts, queries, pools, true);
-    Ok(pools.iter().map(|pool| encoded.rank(queries, pool, depth(pool), Some(graded))).collect())
+    Ok(pools.iter().map(|pool| encoded.rank(queries, &order(pool, &texts.ties))).collect())
 }

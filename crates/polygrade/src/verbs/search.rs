@@ -1,10 +1,10 @@
 //! `polygrade search`: a model, a collection and a query → the best passages.
 
-use super::common::langs;
+use super::common::{OwnLanguageBonus, langs, one_lang};
 use crate::ui::Ui;
-use polygrade_data::{Collection, Index, Lang, Result, Split};
+use polygrade_data::{Collection, Error, Index, Lang, Result, Split};
 use polygrade_encoder::TextKind;
-use polygrade_index::{TieOrder, exact};
+use polygrade_index::{TieOrder, exact, own_language};
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     polygrade search model collections/mini \"how high should my desk be\"\n  \
-    polygrade search model collections/mini --langs en,sw      (asks for queries)")]
+    polygrade search model collections/mini --langs en,sw      (asks for queries)\n  \
+    polygrade search model collections/mini --query-lang de --own-language-bonus 0.1 \"Höhe des Schreibtischs\"")]
 pub(crate) struct Args {
     /// Folder of a model, or its name on the Hugging Face hub
     model: String,
@@ -25,6 +26,11 @@ pub(crate) struct Args {
     /// Languages of the passages; all unless given
     #[arg(long)]
     langs: Option<String>,
+    /// The queries' language, for --own-language-bonus; a judged query of the collection need not be told
+    #[arg(long, value_name = "LANG")]
+    query_lang: Option<String>,
+    #[command(flatten)]
+    bonus: OwnLanguageBonus,
     /// Passages to show
     #[arg(long, short = 'k', default_value_t = 5, value_name = "N")]
     hits: usize,
@@ -41,10 +47,18 @@ struct Found {
 }
 
 pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
+    let bonus = args.bonus.own_language_bonus;
+    if args.query_lang.is_some() && bonus == 0.0 {
+        return Err(Error::Usage("--query-lang is for --own-language-bonus, which is not given".into()));
+    }
     let mut encoder = args.options.load(&args.model)?;
     // Ranking is by cosine, also with a model that leaves its vectors unscaled.
     encoder.normalize();
     let collection = Collection::load(&args.collection)?;
+    let query_lang = match args.query_lang.as_deref() {
+        Some(lang) => Some(one_lang(lang, &collection)?),
+        None => None,
+    };
     let langs = langs(args.langs.as_deref(), &collection)?;
     if let polygrade_encoder::Encoder::Transformer(e) = &mut encoder {
         // Single queries come later, for each of which the weights would be arranged again.
@@ -62,15 +76,22 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         .for_each(|(row, &i)| vectors.row_mut(i as usize).copy_from_slice(some.row(row)));
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);
-    let pool = exact::Pool::new(inside, &vectors);
+    let mut pool = exact::Pool::new(inside, &vectors);
 
     let graded: Vec<_> = Split::ALL.iter().map(|s| collection.graded(*s)).collect();
 
-    let answer = |query: &str| -> Result<()> {
+    let mut answer = |query: &str| -> Result<()> {
         let vector = encoder.encode(&[query], TextKind::Query)?;
-        let hits = pool.search(&vector, args.hits, &ties, true).remove(0);
         let same = |q: &&polygrade_data::Query| q.text.trim() == query.trim();
         let known = collection.queries.iter().position(|q| same(&q)).map(|i| i as Index);
+        if bonus != 0.0 {
+            let its = known.map(|q| &collection.queries[q as usize].lang);
+            let lang = query_lang.as_ref().or(its).ok_or_else(|| {
+                Error::Usage("--own-language-bonus needs the query's language: --query-lang LANG".into())
+            })?;
+            pool.set_bonus(own_language(&collection, lang, bonus));
+        }
+        let hits = pool.search(&vector, args.hits, &ties, true).remove(0);
         let found: Vec<Found> = hits
             .into_iter()
             .map(|hit| {

@@ -54,12 +54,16 @@ fn of_pool(e: &Evaluation, pool: &PoolEvaluation, args: &Args) -> String {
     let mut rows: Vec<Vec<String>> = pool.by_lang.iter().map(|(l, v)| row(l, v)).collect();
     rows.push(row("mean", &pool.macro_mean));
     let mut out = format!(
-        "{} on {} {}, pool {}, {} queries\n",
+        "{} on {} {}, pool {}, {} queries{}\n",
         e.model,
         e.collection,
         e.split.name(),
         pool.pool,
-        pool.queries
+        pool.queries,
+        match e.own_language_bonus {
+            0.0 => String::new(),
+            bonus => format!(", {bonus} added in the query's language"),
+        }
     );
     out += &table(&head, &rows);
     if let Some(bias) = &pool.bias {
