@@ -31,7 +31,7 @@ pub struct Settings {
     /// The level of intervals, such as 0.95.
     pub level: f64,
     /// What the ranking added to the score of passages in the query's language; for the record.
-    pub own_language_bonus: f32,
+    pub own_language_bonus: f64,
 }
 
 /// Values by the name of their measure.
@@ -51,7 +51,7 @@ pub struct Evaluation {
     /// Queries measured.
     pub queries: usize,
     /// What the ranking added to the score of passages in the query's language.
-    pub own_language_bonus: f32,
+    pub own_language_bonus: f64,
     /// The level of intervals.
     pub level: f64,
     /// Resamples behind each interval.

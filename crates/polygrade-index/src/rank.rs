@@ -19,13 +19,18 @@ pub struct Order<'a> {
     pub depth: usize,
     /// The order of equal scores.
     pub ties: &'a TieOrder,
-    /// Added to the scalar product where query and passage are in one language; BM25 does not add it.
+    /// Added to the scalar product where query and passage are in one language, in pools that mix languages; in others it
+    /// would cost digits and change nothing. BM25 does not add it.
     pub own_language_bonus: f32,
     /// Where given, the ranks of all passages with a grade above 0 are found too, however deep they are.
     pub placed: Option<&'a Graded>,
 }
 
 impl Order<'_> {
+    fn raises(&self) -> bool {
+        self.own_language_bonus != 0.0 && self.pool.mixes()
+    }
+
     /// The passages of a query whose ranks are wanted.
     fn wanted(&self, collection: &Collection, query: Index) -> Vec<Index> {
         let lang = &collection.queries[query as usize].lang;
@@ -38,7 +43,7 @@ impl Order<'_> {
 /// Queries that share a pool and the scores' bonus, so that it is gathered once; those without a place in it are left out.
 fn by_pool(collection: &Collection, queries: &[Index], order: &Order) -> Vec<(Vec<Index>, Vec<Index>)> {
     let pool = order.pool;
-    let by_lang = pool.depends_on_query() || order.own_language_bonus != 0.0;
+    let by_lang = pool.depends_on_query() || order.raises();
     let mut groups: BTreeMap<Option<&Lang>, Vec<Index>> = BTreeMap::new();
     for &q in queries {
         let lang = &collection.queries[q as usize].lang;
@@ -82,7 +87,7 @@ pub fn rank(
     let mut out = Vec::with_capacity(queries.len());
     for (queries, passages) in by_pool(collection, queries, order) {
         let mut block = exact::Pool::new(passages, passage_vectors);
-        if order.own_language_bonus != 0.0 {
+        if order.raises() {
             let lang = &collection.queries[queries[0] as usize].lang;
             block.set_bonus(own_language(collection, lang, order.own_language_bonus));
         }

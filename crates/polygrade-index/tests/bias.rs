@@ -260,7 +260,9 @@ fn a_bonus_raises_passages_in_the_querys_language_and_nothing_else() {
                 let own =
                     |p: u32| collection.passages[p as usize].lang == collection.queries[q as usize].lang;
                 let mut want = plain.hits[i].clone();
-                want.iter_mut().filter(|h| own(h.passage)).for_each(|h| h.score += bonus);
+                if pool != Pool::Same {
+                    want.iter_mut().filter(|h| own(h.passage)).for_each(|h| h.score += bonus);
+                }
                 want.sort_by(|a, b| ties.compare(a, b));
                 assert_eq!(raised.hits[i], want[..20]);
                 assert!(!raised.placed[i].is_empty());

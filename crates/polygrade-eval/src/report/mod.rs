@@ -33,7 +33,9 @@ pub fn html(e: &Evaluation, worst: bool) -> String {
         e.resamples,
         match e.own_language_bonus {
             0.0 => String::new(),
-            bonus => format!(" {bonus} was added to the cosine of passages in the query's language."),
+            bonus => format!(
+                " In pools of several languages, {bonus} was added to the cosine of passages in the query's own."
+            ),
         }
     );
     out += &answers(e);

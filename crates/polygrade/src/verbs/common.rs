@@ -177,11 +177,11 @@ pub(crate) struct OwnLanguageBonus {
     /// Add this to the cosine of passages in the query's language: among several languages, more than 0 prefers that
     /// language, less than 0 the others
     #[arg(long, default_value_t = 0.0, value_name = "LAMBDA", value_parser = finite, allow_hyphen_values = true)]
-    pub(crate) own_language_bonus: f32,
+    pub(crate) own_language_bonus: f64,
 }
 
-fn finite(text: &str) -> std::result::Result<f32, String> {
-    let number = text.trim().parse().ok().filter(|x: &f32| x.is_finite());
+fn finite(text: &str) -> std::result::Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|x: &f64| x.is_finite());
     number.ok_or_else(|| "expected a number, such as 0.1".into())
 }
 

@@ -201,7 +201,7 @@ fn rank(
     let depth = |pool: &Pool| {
         if pool.mixes() { depth.max(args.bias_k).max(bias::PEER_DEPTH) } else { depth }
     };
-    let own_language_bonus = args.bonus.own_language_bonus;
+    let own_language_bonus = args.bonus.own_language_bonus as f32;
     let placed = Some(graded);
     let order = |pool, ties| Order { pool, depth: depth(pool), ties, own_language_bonus, placed };
     if args.model == "bm25" {

@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
             let lang = query_lang.as_ref().or(its).ok_or_else(|| {
                 Error::Usage("--own-language-bonus needs the query's language: --query-lang LANG".into())
             })?;
-            pool.set_bonus(own_language(&collection, lang, bonus));
+            pool.set_bonus(own_language(&collection, lang, bonus as f32));
         }
         let hits = pool.search(&vector, args.hits, &ties, true).remove(0);
         let found: Vec<Found> = hits

@@ -61,8 +61,8 @@ fn of_pool(e: &Evaluation, pool: &PoolEvaluation, args: &Args) -> String {
         pool.pool,
         pool.queries,
         match e.own_language_bonus {
-            0.0 => String::new(),
-            bonus => format!(", {bonus} added in the query's language"),
+            bonus if bonus != 0.0 && pool.pool.mixes() => format!(", {bonus} added in the query's language"),
+            _ => String::new(),
         }
     );
     out += &table(&head, &rows);
