@@ -17,7 +17,7 @@ use polygrade_index::{Order, Rankings, rank_bm25};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Loss, Scenario, Settings, TokenizedCollection, Trainer};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -46,22 +46,37 @@ pub struct Lab<'a> {
     /// The plan.
     pub plan: &'a Plan,
     base: Base<'a>,
-    /// Of a static encoder, the tokens that the texts hold: the others' embeddings would only take memory.
-    tokens: Vec<u32>,
-    texts: TokenizedCollection,
+    texts: Texts,
+    /// For static encoders, the texts of each model that does not see all of them.
+    texts_of: BTreeMap<Part, Texts>,
     graded: [Graded; 3],
     folds: Vec<(Graded, Graded)>,
     fingerprint: String,
     dir: PathBuf,
     /// Whether all threads share one arm, so that one model is in memory at a time; else each thread has its own.
     share: bool,
-    /// Parameters of a model with their two moments.
-    model_bytes: u64,
     records: Mutex<Records<'a>>,
     /// The fewest pairs of an epoch that any method of the grid has, by scenario and model.
     fewest_pairs: Mutex<BTreeMap<(Scenario, Part), f64>>,
     resumed: Mutex<usize>,
     watch: &'a dyn Watch,
+}
+
+/// The texts that a model sees.
+struct Texts {
+    /// Of a static encoder, the tokens that these texts hold: the others' embeddings would only take memory and time.
+    tokens: Vec<u32>,
+    texts: TokenizedCollection,
+    /// Parameters of a model with their two moments.
+    model_bytes: u64,
+}
+
+impl Texts {
+    fn new(mut texts: TokenizedCollection, start: Encoder) -> Self {
+        let tokens = if matches!(start, Encoder::Static(_)) { texts.renumber() } else { Vec::new() };
+        let model_bytes = 3 * 4 * with_tokens(start, &tokens).parameters() as u64;
+        Texts { tokens, texts, model_bytes }
+    }
 }
 
 /// An arm on its way.
@@ -93,21 +108,30 @@ impl<'a> Lab<'a> {
         let first = plan.seeds.first().copied().unwrap_or(1);
         let folds = plan.fold_list().into_iter().flatten().map(|fold| folded(collection, fold)).collect();
         let start = base(first);
-        let mut texts = TokenizedCollection::new(collection, &*start)?;
-        let tokens = if matches!(start, Encoder::Static(_)) { texts.renumber() } else { Vec::new() };
-        let model_bytes = 3 * 4 * with_tokens(start, &tokens).parameters() as u64;
+        let all = TokenizedCollection::new(collection, &*start)?;
+        let hard = plan.settings.negatives.hard.as_ref();
+        let mined: BTreeSet<Index> = hard.iter().flat_map(|h| h.pairs()).map(|(_, p)| *p).collect();
+        let parts: BTreeSet<Part> = plan.scenarios.iter().flat_map(|s| plan.models(*s)).collect();
+        let some = |p: &Part| matches!(start, Encoder::Static(_)) && langs_of(plan, p) != collection.langs();
+        let texts_of = |part: Part| {
+            let langs = langs_of(plan, &part);
+            let query = |q| langs.contains(&collection.queries[q as usize].lang);
+            // Mined negatives may be in any language.
+            let passage = |p| langs.contains(&collection.passages[p as usize].lang) || mined.contains(&p);
+            (part, Texts::new(all.select(query, passage), start.clone()))
+        };
+        let texts_of = parts.into_iter().filter(some).map(texts_of).collect();
         let lab = Lab {
             collection,
             plan,
             base,
-            tokens,
-            texts,
+            texts: Texts::new(all, start),
+            texts_of,
             graded: Split::ALL.map(|s| collection.graded(s)),
             folds,
             fingerprint: plan.fingerprint(collection),
             dir: dir.join("arms"),
             share: plan.settings.transformer.is_some(),
-            model_bytes,
             records: Mutex::new(Records::new(collection, plan)),
             fewest_pairs: Mutex::default(),
             resumed: Mutex::new(0),
@@ -117,9 +141,13 @@ impl<'a> Lab<'a> {
         Ok(lab)
     }
 
-    /// What training with a seed starts from.
-    fn encoder(&self, seed: u64) -> Encoder {
-        with_tokens((self.base)(seed), &self.tokens)
+    fn texts(&self, part: &Part) -> &Texts {
+        self.texts_of.get(part).unwrap_or(&self.texts)
+    }
+
+    /// What training of an arm starts from.
+    fn encoder(&self, arm: &Arm) -> Encoder {
+        with_tokens((self.base)(arm.seed), &self.texts(&arm.part).tokens)
     }
 
     /// The results so far.
@@ -173,14 +201,6 @@ impl<'a> Lab<'a> {
         steps.is_finite().then_some((steps.round() as u64).max(1))
     }
 
-    /// The languages of a model's texts.
-    fn langs(&self, part: &Part) -> Vec<Lang> {
-        match part.lang {
-            None => self.plan.langs.clone(),
-            Some(_) => part.lang.iter().chain(&part.passage_lang).cloned().collect(),
-        }
-    }
-
     /// What an arm is trained on; `None` for an untrained one.
     pub fn examples(&self, arm: &Arm) -> Option<Examples> {
         self.examples_of(arm, self.train(arm.fold))
@@ -193,7 +213,7 @@ impl<'a> Lab<'a> {
             ArmLabels::Method(m) => LabelPolicies::uniform(m.policy()),
             ArmLabels::Policies(p) => p.clone(),
         };
-        let langs = self.langs(&arm.part);
+        let langs = langs_of(self.plan, &arm.part);
         // Of a pair's two languages one has the queries.
         let one_way = arm.part.passage_lang.is_some().then(|| {
             train.for_queries(|q| Some(&self.collection.queries[q as usize].lang) == arm.part.lang.as_ref())
@@ -231,7 +251,8 @@ impl<'a> Lab<'a> {
             Ok(())
         };
         // Models that would crowd each other out go to disk between rungs.
-        let keep = !self.share && entries.len() as u64 * self.model_bytes <= MEMORY;
+        let bytes: u64 = entries.iter().map(|e| self.texts(&e.arm.part).model_bytes).sum();
+        let keep = !self.share && bytes <= MEMORY;
         let one = |entry: &mut Entry<'e>| one(entry, keep);
         match self.share {
             true => entries.iter_mut().try_for_each(one),
@@ -297,7 +318,7 @@ impl<'a> Lab<'a> {
         let started = Instant::now();
         let arm = &entry.arm;
         let Some(examples) = entry.examples else {
-            let encoder = self.encoder(arm.seed);
+            let encoder = self.encoder(arm);
             let (dev, on_test) = self.measure(arm, &*encoder, true, true);
             let rung = Rung {
                 share: 0.0,
@@ -319,15 +340,14 @@ impl<'a> Lab<'a> {
         let mut trainer = match entry.live.take() {
             Some(trainer) => trainer,
             None => {
-                let encoder = self.encoder(arm.seed);
-                let new =
-                    |encoder| Trainer::new(encoder, examples, &self.texts, settings.clone(), self.share);
-                let mut trainer = new(encoder)?;
+                let texts = &self.texts(&arm.part).texts;
+                let new = || Trainer::new(self.encoder(arm), examples, texts, settings.clone(), self.share);
+                let mut trainer = new()?;
                 if checkpoint.exists() {
                     trainer.resume(&checkpoint)?;
                 }
                 // One that an earlier run left further on cannot go back.
-                if trainer.done() > goal(&trainer) { new(self.encoder(arm.seed))? } else { trainer }
+                if trainer.done() > goal(&trainer) { new()? } else { trainer }
             }
         };
         result.steps = trainer.total();
@@ -414,7 +434,8 @@ impl<'a> Lab<'a> {
         queries.sort_unstable();
         queries.dedup();
         let (places, pools) = self.pools(arm.scenario, &arm.part);
-        let rankings = evaluate(encoder, self.collection, &self.texts, &queries, &pools, 10, self.share);
+        let texts = &self.texts(&arm.part).texts;
+        let rankings = evaluate(encoder, self.collection, texts, &queries, &pools, 10, self.share);
         let values = |graded, wanted| {
             if wanted { self.values(arm.scenario, (&places, &pools), &rankings, graded) } else { Vec::new() }
         };
@@ -498,8 +519,13 @@ impl<'a> Lab<'a> {
         let graded = &self.graded[Split::Test as usize];
         let queries = queries_in(self.collection, graded, &self.plan.langs);
         let (places, pools) = self.pools(scenario, &Part::default());
-        let order =
-            |pool| Order { pool, depth: 10, ties: &self.texts.ties, own_language_bonus: 0.0, placed: None };
+        let order = |pool| Order {
+            pool,
+            depth: 10,
+            ties: &self.texts.texts.ties,
+            own_language_bonus: 0.0,
+            placed: None,
+        };
         let rankings: Vec<Rankings> =
             pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
         self.values(scenario, (&places, &pools), &rankings, graded)
@@ -511,6 +537,14 @@ fn with_tokens(encoder: Encoder, tokens: &[u32]) -> Encoder {
     match encoder {
         Encoder::Static(e) => e.with_tokens(tokens).into(),
         transformer => transformer,
+    }
+}
+
+/// The languages of a model's texts.
+fn langs_of(plan: &Plan, part: &Part) -> Vec<Lang> {
+    match part.lang {
+        None => plan.langs.clone(),
+        Some(_) => part.lang.iter().chain(&part.passage_lang).cloned().collect(),
     }
 }
 

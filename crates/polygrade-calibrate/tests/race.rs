@@ -1,13 +1,16 @@
 //! Races on collections whose truth is planted: what they find, and what they must not depend on.
 #![allow(clippy::unwrap_used)]
 
-use polygrade_calibrate::lab::Watch;
-use polygrade_calibrate::plan::{ArmLabels, Equal, Part, RaceSettings, Search};
+use polygrade_calibrate::lab::{Entry, Lab, METRIC, Watch};
+use polygrade_calibrate::plan::{Arm, ArmLabels, Equal, Part, RaceSettings, Search};
 use polygrade_calibrate::planted::{self, Planted, Spec};
 use polygrade_calibrate::{Alteration, Calibration, Made, Method, Plan, self_test};
 use polygrade_data::Split;
 use polygrade_encoder::{Encoder, NewStaticBase};
-use polygrade_train::{Examples, LabelPolicies, Loss, Policy, Scenario};
+use polygrade_eval::Pool;
+use polygrade_train::evaluate::{evaluate, queries_in};
+use polygrade_train::examples::HardNegatives;
+use polygrade_train::{Examples, LabelPolicies, Loss, Policy, Scenario, TokenizedCollection, Trainer};
 use serde_json::Value;
 use std::path::Path;
 
@@ -164,6 +167,46 @@ fn all_that_competes_runs_with_folds_pairs_and_studies() {
     };
     let (ratio, want) = (steps("3") / steps("1"), pairs(1.0) / pairs(3.0));
     assert!(want > 1.1 && (ratio - want).abs() < 0.1 * want, "{ratio} {want}");
+}
+
+/// A model of one language is trained with that language's texts and tokens alone; negatives that were mined in others are
+/// among them, and it is the model that all texts give.
+#[test]
+fn a_models_part_of_the_texts_is_all_that_it_needs() {
+    let place = Place::new(&small());
+    let collection = &place.planted.collection;
+    let mut plan = plan(&place.planted, &Scenario::ALL[..1], &[threshold(2.0)]);
+    let part = plan.models(Scenario::Monolingual).remove(0);
+    let lang = part.lang.clone().unwrap();
+    let queries = collection.queries.iter().zip(0..).filter(|(q, _)| q.lang == lang).map(|(_, i)| i);
+    let foreign = collection.passages.iter().zip(0..).filter(|(p, _)| p.lang != lang).map(|(_, i)| i);
+    plan.settings.negatives.hard = Some(HardNegatives::new(queries.zip(foreign).collect(), 2));
+    let labels = ArmLabels::Method(threshold(2.0));
+    let arm = Arm { scenario: Scenario::Monolingual, part, labels, seed: 1, fold: None, altered: None };
+
+    let dir = tempfile::tempdir().unwrap();
+    let base = |seed| Encoder::from(place.encoders.encoder(seed));
+    let lab = Lab::new(collection, &plan, &base, dir.path(), &Silent).unwrap();
+    let examples = lab.examples(&arm).unwrap();
+    lab.advance(&mut [Entry::new(arm.clone(), Some(&examples), None)], 1.0, false).unwrap();
+    let found = lab.records().arms[&arm.name()].rungs.last().unwrap().dev.clone();
+
+    let direct = |examples: &Examples| -> Vec<(u32, u16, f64)> {
+        let texts = TokenizedCollection::new(collection, &*base(1)).unwrap();
+        let mut trainer = Trainer::new(base(1), examples, &texts, lab.settings(&arm, None), false).unwrap();
+        trainer.run();
+        let dev = collection.graded(Split::Dev);
+        let queries = queries_in(collection, &dev, std::slice::from_ref(&lang));
+        let ranked = evaluate(trainer.encoder(), collection, &texts, &queries, &[Pool::Same], 10, false);
+        let topics = ranked[0].topics(collection, &dev, &Pool::Same);
+        ranked[0].queries.iter().zip(topics).map(|(q, t)| (*q, 0, METRIC.of(&t))).collect()
+    };
+    assert!(found.len() == 40 && found == direct(&examples));
+    let train = collection.graded(Split::Train);
+    let policies = LabelPolicies::uniform(Policy::Threshold(2.0));
+    let langs = std::slice::from_ref(&lang);
+    let without = Examples::new(collection, &train, Scenario::Monolingual, langs, &policies);
+    assert_ne!(found, direct(&without), "the mined negatives are used");
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use polygrade_eval::Hit;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 /// Where equal scores leave passages: by id, descending, as in trec_eval.
 #[derive(Debug, Clone)]
 pub struct TieOrder {
     /// For each passage the place of its id in descending order of bytes.
-    place: Vec<u32>,
+    place: Arc<[u32]>,
 }
 
 impl TieOrder {
@@ -18,7 +19,7 @@ impl TieOrder {
         order.sort_by(|a, b| ids[*b as usize].as_ref().cmp(ids[*a as usize].as_ref()));
         let mut place = vec![0; ids.len()];
         order.into_iter().enumerate().for_each(|(i, p)| place[p as usize] = i as u32);
-        TieOrder { place }
+        TieOrder { place: place.into() }
     }
 
     /// The order of two hits; `Less` comes first. Scores that are no numbers come last.

@@ -34,6 +34,21 @@ impl TokenizedCollection {
 }
 
 impl TokenizedCollection {
+    /// The texts that `query` and `passage` want, at their places; the others have no tokens.
+    #[must_use]
+    pub fn select(&self, query: impl Fn(Index) -> bool, passage: impl Fn(Index) -> bool) -> Self {
+        let some = |bags: &Bags, wanted: &dyn Fn(Index) -> bool| {
+            let mut out = Bags::new();
+            (0..bags.len()).for_each(|i| out.push(if wanted(i as Index) { bags.get(i) } else { &[] }));
+            out
+        };
+        TokenizedCollection {
+            queries: some(&self.queries, &query),
+            passages: some(&self.passages, &passage),
+            ties: self.ties.clone(),
+        }
+    }
+
     /// Renumbers the tokens of all texts, in their order, so that none is left out: the tokens that there were. For
     /// [`StaticEncoder::with_tokens`](polygrade_encoder::StaticEncoder::with_tokens).
     pub fn renumber(&mut self) -> Vec<u32> {
@@ -64,16 +79,11 @@ impl TokenizedCollection {
         passage: impl Fn(Index) -> bool,
         threads: bool,
     ) -> Result<(FrozenEncoder, TokenizedCollection)> {
-        let some = |bags: &Bags, wanted: &dyn Fn(Index) -> bool| {
-            let mut out = Bags::new();
-            (0..bags.len()).for_each(|i| out.push(if wanted(i as Index) { bags.get(i) } else { &[] }));
-            out
-        };
-        let (queries, passages) = (some(&self.queries, &query), some(&self.passages, &passage));
+        let TokenizedCollection { queries, passages, ties } = self.select(query, passage);
         let (frozen, mut named) = FrozenEncoder::new(encoder, &[&queries, &passages], settings, threads)?;
         let mut take = || named.pop().unwrap_or_default();
         let (passages, queries) = (take(), take());
-        Ok((frozen, TokenizedCollection { queries, passages, ties: self.ties.clone() }))
+        Ok((frozen, TokenizedCollection { queries, passages, ties }))
     }
 }
 
