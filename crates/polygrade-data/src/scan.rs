@@ -168,6 +168,39 @@ pub fn json_lines<T: serde::de::DeserializeOwned, S: Report>(
     Ok(())
 }
 
+/// Streams the texts of a file: of one whose name ends in `.tsv`, id and text with a tab between; of a `.txt`, a text a line, whose
+/// id is the line's number; of any other, [json_lines] as records.
+///
+/// # Errors
+/// A file that cannot be read; what `each` says. Lines that are none of that kind become problems.
+pub fn text_lines<S: Report>(
+    path: &Path,
+    state: &mut S,
+    mut each: impl FnMut(&mut S, At, RawText) -> Result<()>,
+) -> Result<()> {
+    let name = io::plain_name(path).to_lowercase();
+    let (tsv, txt) = (name.ends_with(".tsv"), name.ends_with(".txt"));
+    if !tsv && !txt {
+        return json_lines(path, state, each);
+    }
+    let mut lines = Lines::open(path)?;
+    while let Some((number, line)) = lines.next_line(state.problems()) {
+        let at = At::line(path, number);
+        if txt {
+            each(state, at, RawText::new(number.to_string(), line.trim()))?;
+            continue;
+        }
+        match line.split('\t').collect::<Vec<_>>()[..] {
+            [id, text] => each(state, at, RawText::new(id.trim(), text.trim()))?,
+            ref columns => {
+                let what = format!("has {} columns, expected 2: id and text", columns.len());
+                state.problems().push(at, what, "put a tab between id and text, and nowhere else");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What a JSON error says, with the column alone for its place: the line is known from elsewhere.
 fn without_place(e: &serde_json::Error) -> String {
     let text = e.to_string();

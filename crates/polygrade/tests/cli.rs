@@ -179,6 +179,32 @@ fn train_eval_encode_and_search_work_together() {
 }
 
 #[test]
+fn texts_in_jsonl_tsv_and_txt_get_the_same_vectors() {
+    let dir = tempfile::tempdir().unwrap();
+    let encode = |name: &str, input: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, input).unwrap();
+        let out = dir.path().join(format!("{name}.npy"));
+        ok(&["encode", "pocket", str(&path), "--out", str(&out)]);
+        let ids = fs::read_to_string(dir.path().join(format!("{name}.ids.txt"))).unwrap();
+        (fs::read(out).unwrap(), ids)
+    };
+    let json =
+        "{\"_id\": \"a\", \"text\": \"growing tomatoes\"}\n{\"_id\": \"b\", \"text\": \"\\\"Wie?\\\"\"}\n";
+    let (vectors, ids) = encode("x.jsonl", json);
+    assert_eq!(ids, "a\nb\n");
+    assert_eq!(encode("y.tsv", "a\tgrowing tomatoes\nb\t\"Wie?\"\n"), (vectors.clone(), ids));
+    // A blank line is passed over and counted.
+    assert_eq!(encode("z.txt", "growing tomatoes\n\n\"Wie?\"\n"), (vectors, "1\n3\n".to_owned()));
+    let bad = dir.path().join("bad.tsv");
+    fs::write(&bad, "a\tb\tc\nd\te\nno tab\n").unwrap();
+    let out = dir.path().join("bad.npy");
+    let words = ["bad.tsv:1: has 3 columns, expected 2", "bad.tsv:3: has 1 columns"];
+    fails(&["encode", "pocket", str(&bad), "--out", str(&out)], 1, &words);
+    assert!(!out.exists());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_at_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
     let mini = mini();

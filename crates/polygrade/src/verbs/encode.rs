@@ -1,10 +1,10 @@
-//! `polygrade encode`: the texts of a jsonl file → vectors.
+//! `polygrade encode`: the texts of a file → vectors.
 
 use super::common::{ModelOptions, prepare};
 use crate::ui::Ui;
 use indicatif::ProgressBar;
 use polygrade_data::record::RawText;
-use polygrade_data::scan::json_lines;
+use polygrade_data::scan::text_lines;
 use polygrade_data::{At, Error, Problems, Report, Result, io};
 use polygrade_encoder::{TextEncoder, TextKind};
 use polygrade_index::vectors::{VectorWriter, ids_path};
@@ -19,7 +19,8 @@ use std::time::{Instant, UNIX_EPOCH};
 pub(crate) struct Args {
     /// Folder of a model, or its name on the Hugging Face hub
     model: String,
-    /// A jsonl file of records with `_id` and `text`, perhaps `title`; .gz and .zst are unpacked
+    /// Records with `_id` and `text`, perhaps `title`, in .jsonl; id and text with a tab between in .tsv; a text a line in .txt,
+    /// whose ids are its line numbers. .gz and .zst are unpacked
     input: PathBuf,
     /// A .npy file (f32, one row a record, in order; ids go to the same name with .ids.txt), or a .parquet file
     /// (columns id and vector)
@@ -70,7 +71,7 @@ pub(crate) fn run(args: Args, ui: &Ui) -> Result<()> {
         bar: &bar,
         problems: Problems::default(),
     };
-    json_lines(&args.input, &mut sink, |sink, at, raw: RawText| sink.push(at, raw))?;
+    text_lines(&args.input, &mut sink, |sink, at, raw| sink.push(at, raw))?;
     let (rows, encoded, rate) = sink.finish()?;
     bar.finish_and_clear();
     // Parquet holds the ids; shards have them beside each file.
