@@ -6,7 +6,7 @@ use crate::choose::{Choice, Comparison, PerLanguage, Verdict};
 use crate::lab::METRIC;
 use crate::plan::{ArmLabels, Equal, Method, Plan, Search};
 use crate::prior;
-use crate::race::Race;
+use crate::race::{FEWEST_QUERIES, Race};
 use crate::records::{Cell as At, Values};
 use crate::run::Results;
 use crate::study::{self, Point, Saving};
@@ -423,6 +423,8 @@ fn cell(
             minus_untrained: results
                 .records
                 .beside_untrained(at, &ArmLabels::Method(policy))
+                // A handful of queries may agree by chance.
+                .filter(|p| p.a.queries.len() >= FEWEST_QUERIES)
                 .map(|p| Contrast::of(&p.a.by_seed, &p.b.by_seed, None).interval(plan.level)),
             positives: balance[0],
             negatives: balance[1],

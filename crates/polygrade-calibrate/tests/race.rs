@@ -210,6 +210,22 @@ fn a_models_part_of_the_texts_is_all_that_it_needs() {
 }
 
 #[test]
+fn a_handful_of_queries_says_nothing_of_what_training_adds() {
+    let place = Place::new(&Spec { dev: 6, ..small() });
+    let plan = plan(&place.planted, &Scenario::ALL[..1], &[1.0, 2.0].map(threshold));
+    let dir = tempfile::tempdir().unwrap();
+    let found = place.run(&plan, dir.path());
+    let cells = found["cells"].as_array().unwrap();
+    assert!(cells.len() > 2);
+    for cell in cells {
+        let all = cell["query_lang"] == "all";
+        for policy in cell["policies"].as_array().unwrap() {
+            assert_eq!(policy["minus_untrained"].is_null(), !all, "{cell}");
+        }
+    }
+}
+
+#[test]
 fn one_method_needs_no_race_and_twins_are_one() {
     let place = Place::new(&small());
     let dir = tempfile::tempdir().unwrap();
