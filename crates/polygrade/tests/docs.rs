@@ -2,6 +2,7 @@
 //! `polygrade` is on the PATH and `collections/mini` is there.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +57,15 @@ fn the_commands_of_the_docs_run() {
     assert!(ran >= 5, "only {ran} pages have commands");
 }
 
+/// The headings of a page as GitHub names them in links.
+fn anchors(page: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let outside = text.split("```").step_by(2).flat_map(str::lines);
+    let headings = outside.filter(|l| l.starts_with('#')).map(|l| l.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    headings.map(|h| h.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
 #[test]
 fn links_between_pages_lead_somewhere() {
     let mut pages =
@@ -65,11 +75,15 @@ fn links_between_pages_lead_somewhere() {
         let text = fs::read_to_string(&page).unwrap();
         for (at, _) in text.match_indices("](") {
             let target = text[at + 2..].split(')').next().unwrap_or_default();
-            let file = target.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.contains("://") {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            if file.contains("://") {
                 continue;
             }
-            assert!(page.parent().unwrap().join(file).exists(), "{} links to {target}", page.display());
+            let to = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(to.exists(), "{} links to {target}", page.display());
+            if !anchor.is_empty() && to.extension().is_some_and(|e| e == "md") {
+                assert!(anchors(&to).contains(anchor), "{} links to {target}", page.display());
+            }
         }
     }
 }
