@@ -17,7 +17,8 @@ use polygrade_index::{Order, Rankings, rank_bm25};
 use polygrade_train::evaluate::{evaluate, queries_in};
 use polygrade_train::{Examples, LabelPolicies, Loss, Scenario, Settings, TokenizedCollection, Trainer};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use rustc_hash::FxHashSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -46,9 +47,10 @@ pub struct Lab<'a> {
     /// The plan.
     pub plan: &'a Plan,
     base: Base<'a>,
-    texts: Texts,
-    /// For static encoders, the texts of each model that does not see all of them.
-    texts_of: BTreeMap<Part, Texts>,
+    all: View,
+    /// For static encoders, what the model of each language sees. A model of a pair sees all: a view of each would hold
+    /// every text many times.
+    views: BTreeMap<Part, View>,
     graded: [Graded; 3],
     folds: Vec<(Graded, Graded)>,
     fingerprint: String,
@@ -63,7 +65,7 @@ pub struct Lab<'a> {
 }
 
 /// The texts that a model sees.
-struct Texts {
+struct View {
     /// Of a static encoder, the tokens that these texts hold: the others' embeddings would only take memory and time.
     tokens: Vec<u32>,
     texts: TokenizedCollection,
@@ -71,11 +73,17 @@ struct Texts {
     model_bytes: u64,
 }
 
-impl Texts {
-    fn new(mut texts: TokenizedCollection, start: Encoder) -> Self {
-        let tokens = if matches!(start, Encoder::Static(_)) { texts.renumber() } else { Vec::new() };
-        let model_bytes = 3 * 4 * with_tokens(start, &tokens).parameters() as u64;
-        Texts { tokens, texts, model_bytes }
+impl View {
+    fn new(mut texts: TokenizedCollection, start: &Encoder) -> Self {
+        let (tokens, parameters) = match start {
+            Encoder::Static(e) => {
+                let tokens = texts.renumber();
+                let parameters = e.with_tokens(&tokens).parameters();
+                (tokens, parameters)
+            }
+            Encoder::Transformer(e) => (Vec::new(), e.parameters()),
+        };
+        View { tokens, texts, model_bytes: 3 * 4 * parameters as u64 }
     }
 }
 
@@ -109,24 +117,27 @@ impl<'a> Lab<'a> {
         let folds = plan.fold_list().into_iter().flatten().map(|fold| folded(collection, fold)).collect();
         let start = base(first);
         let all = TokenizedCollection::new(collection, &*start)?;
-        let hard = plan.settings.negatives.hard.as_ref();
-        let mined: BTreeSet<Index> = hard.iter().flat_map(|h| h.pairs()).map(|(_, p)| *p).collect();
-        let parts: BTreeSet<Part> = plan.scenarios.iter().flat_map(|s| plan.models(*s)).collect();
-        let some = |p: &Part| matches!(start, Encoder::Static(_)) && langs_of(plan, p) != collection.langs();
-        let texts_of = |part: Part| {
-            let langs = langs_of(plan, &part);
-            let query = |q| langs.contains(&collection.queries[q as usize].lang);
+        let one_language = |p: &Part| p.lang.is_some() && p.passage_lang.is_none();
+        let parts = plan.scenarios.iter().flat_map(|s| plan.models(*s)).filter(one_language);
+        let parts = parts.filter(|_| matches!(start, Encoder::Static(_)) && collection.langs().len() > 1);
+        let views = parts.map(|part| {
+            let query = |q: Index| Some(&collection.queries[q as usize].lang) == part.lang.as_ref();
             // Mined negatives may be in any language.
-            let passage = |p| langs.contains(&collection.passages[p as usize].lang) || mined.contains(&p);
-            (part, Texts::new(all.select(query, passage), start.clone()))
-        };
-        let texts_of = parts.into_iter().filter(some).map(texts_of).collect();
+            let hard = plan.settings.negatives.hard.iter().flat_map(|h| h.pairs());
+            let mined: FxHashSet<Index> = hard.filter(|(q, _)| query(*q)).map(|(_, p)| *p).collect();
+            let passage = |p: Index| {
+                Some(&collection.passages[p as usize].lang) == part.lang.as_ref() || mined.contains(&p)
+            };
+            let view = View::new(all.select(query, passage), &start);
+            (part, view)
+        });
+        let views = views.collect();
         let lab = Lab {
             collection,
             plan,
             base,
-            texts: Texts::new(all, start),
-            texts_of,
+            all: View::new(all, &start),
+            views,
             graded: Split::ALL.map(|s| collection.graded(s)),
             folds,
             fingerprint: plan.fingerprint(collection),
@@ -141,13 +152,16 @@ impl<'a> Lab<'a> {
         Ok(lab)
     }
 
-    fn texts(&self, part: &Part) -> &Texts {
-        self.texts_of.get(part).unwrap_or(&self.texts)
+    fn view(&self, part: &Part) -> &View {
+        self.views.get(part).unwrap_or(&self.all)
     }
 
     /// What training of an arm starts from.
     fn encoder(&self, arm: &Arm) -> Encoder {
-        with_tokens((self.base)(arm.seed), &self.texts(&arm.part).tokens)
+        match (self.base)(arm.seed) {
+            Encoder::Static(e) => e.with_tokens(&self.view(&arm.part).tokens).into(),
+            transformer => transformer,
+        }
     }
 
     /// The results so far.
@@ -201,6 +215,14 @@ impl<'a> Lab<'a> {
         steps.is_finite().then_some((steps.round() as u64).max(1))
     }
 
+    /// The languages of a model's texts.
+    fn langs(&self, part: &Part) -> Vec<Lang> {
+        match part.lang {
+            None => self.plan.langs.clone(),
+            Some(_) => part.lang.iter().chain(&part.passage_lang).cloned().collect(),
+        }
+    }
+
     /// What an arm is trained on; `None` for an untrained one.
     pub fn examples(&self, arm: &Arm) -> Option<Examples> {
         self.examples_of(arm, self.train(arm.fold))
@@ -213,7 +235,7 @@ impl<'a> Lab<'a> {
             ArmLabels::Method(m) => LabelPolicies::uniform(m.policy()),
             ArmLabels::Policies(p) => p.clone(),
         };
-        let langs = langs_of(self.plan, &arm.part);
+        let langs = self.langs(&arm.part);
         // Of a pair's two languages one has the queries.
         let one_way = arm.part.passage_lang.is_some().then(|| {
             train.for_queries(|q| Some(&self.collection.queries[q as usize].lang) == arm.part.lang.as_ref())
@@ -251,7 +273,7 @@ impl<'a> Lab<'a> {
             Ok(())
         };
         // Models that would crowd each other out go to disk between rungs.
-        let bytes: u64 = entries.iter().map(|e| self.texts(&e.arm.part).model_bytes).sum();
+        let bytes: u64 = entries.iter().map(|e| self.view(&e.arm.part).model_bytes).sum();
         let keep = !self.share && bytes <= MEMORY;
         let one = |entry: &mut Entry<'e>| one(entry, keep);
         match self.share {
@@ -340,7 +362,7 @@ impl<'a> Lab<'a> {
         let mut trainer = match entry.live.take() {
             Some(trainer) => trainer,
             None => {
-                let texts = &self.texts(&arm.part).texts;
+                let texts = &self.view(&arm.part).texts;
                 let new = || Trainer::new(self.encoder(arm), examples, texts, settings.clone(), self.share);
                 let mut trainer = new()?;
                 if checkpoint.exists() {
@@ -434,7 +456,7 @@ impl<'a> Lab<'a> {
         queries.sort_unstable();
         queries.dedup();
         let (places, pools) = self.pools(arm.scenario, &arm.part);
-        let texts = &self.texts(&arm.part).texts;
+        let texts = &self.view(&arm.part).texts;
         let rankings = evaluate(encoder, self.collection, texts, &queries, &pools, 10, self.share);
         let values = |graded, wanted| {
             if wanted { self.values(arm.scenario, (&places, &pools), &rankings, graded) } else { Vec::new() }
@@ -519,32 +541,10 @@ impl<'a> Lab<'a> {
         let graded = &self.graded[Split::Test as usize];
         let queries = queries_in(self.collection, graded, &self.plan.langs);
         let (places, pools) = self.pools(scenario, &Part::default());
-        let order = |pool| Order {
-            pool,
-            depth: 10,
-            ties: &self.texts.texts.ties,
-            own_language_bonus: 0.0,
-            placed: None,
-        };
+        let order = |pool| Order::new(pool, 10, &self.all.texts.ties);
         let rankings: Vec<Rankings> =
             pools.par_iter().map(|pool| rank_bm25(self.collection, &queries, &order(pool))).collect();
         self.values(scenario, (&places, &pools), &rankings, graded)
-    }
-}
-
-/// A static encoder with these tokens alone; a transformer as it is.
-fn with_tokens(encoder: Encoder, tokens: &[u32]) -> Encoder {
-    match encoder {
-        Encoder::Static(e) => e.with_tokens(tokens).into(),
-        transformer => transformer,
-    }
-}
-
-/// The languages of a model's texts.
-fn langs_of(plan: &Plan, part: &Part) -> Vec<Lang> {
-    match part.lang {
-        None => plan.langs.clone(),
-        Some(_) => part.lang.iter().chain(&part.passage_lang).cloned().collect(),
     }
 }
 

@@ -190,10 +190,10 @@ pub fn text_lines<S: Report>(
             each(state, at, RawText::new(number.to_string(), line.trim()))?;
             continue;
         }
-        match line.split('\t').collect::<Vec<_>>()[..] {
-            [id, text] => each(state, at, RawText::new(id.trim(), text.trim()))?,
-            ref columns => {
-                let what = format!("has {} columns, expected 2: id and text", columns.len());
+        match line.split_once('\t').filter(|(_, text)| !text.contains('\t')) {
+            Some((id, text)) => each(state, at, RawText::new(id.trim(), text.trim()))?,
+            None => {
+                let what = format!("has {} columns, expected 2: id and text", line.split('\t').count());
                 state.problems().push(at, what, "put a tab between id and text, and nowhere else");
             }
         }

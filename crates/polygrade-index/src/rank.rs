@@ -26,7 +26,12 @@ pub struct Order<'a> {
     pub placed: Option<&'a Graded>,
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
+    /// Without a bonus, and without ranks beyond `depth`.
+    pub fn new(pool: &'a Pool, depth: usize, ties: &'a TieOrder) -> Self {
+        Order { pool, depth, ties, own_language_bonus: 0.0, placed: None }
+    }
+
     fn raises(&self) -> bool {
         self.own_language_bonus != 0.0 && self.pool.mixes()
     }
@@ -41,9 +46,13 @@ impl Order<'_> {
 }
 
 /// Queries that share a pool and the scores' bonus, so that it is gathered once; those without a place in it are left out.
-fn by_pool(collection: &Collection, queries: &[Index], order: &Order) -> Vec<(Vec<Index>, Vec<Index>)> {
-    let pool = order.pool;
-    let by_lang = pool.depends_on_query() || order.raises();
+fn by_pool(
+    collection: &Collection,
+    queries: &[Index],
+    pool: &Pool,
+    raised: bool,
+) -> Vec<(Vec<Index>, Vec<Index>)> {
+    let by_lang = pool.depends_on_query() || raised;
     let mut groups: BTreeMap<Option<&Lang>, Vec<Index>> = BTreeMap::new();
     for &q in queries {
         let lang = &collection.queries[q as usize].lang;
@@ -85,7 +94,7 @@ pub fn rank(
     threads: bool,
 ) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
-    for (queries, passages) in by_pool(collection, queries, order) {
+    for (queries, passages) in by_pool(collection, queries, order.pool, order.raises()) {
         let mut block = exact::Pool::new(passages, passage_vectors);
         if order.raises() {
             let lang = &collection.queries[queries[0] as usize].lang;
@@ -105,7 +114,7 @@ pub fn rank(
 /// Ranks `queries` by BM25, the lexical baseline. Passages that share no term with the query are not ranked.
 pub fn rank_bm25(collection: &Collection, queries: &[Index], order: &Order) -> Rankings {
     let mut out = Vec::with_capacity(queries.len());
-    for (queries, passages) in by_pool(collection, queries, order) {
+    for (queries, passages) in by_pool(collection, queries, order.pool, false) {
         let texts: Vec<_> = passages.iter().map(|&p| collection.passages[p as usize].full_text()).collect();
         let langs = passages.iter().map(|&p| &collection.passages[p as usize].lang);
         let records = passages.iter().zip(&texts).zip(langs).map(|((&p, t), l)| (p, t.as_ref(), l));

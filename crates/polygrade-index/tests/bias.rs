@@ -60,7 +60,7 @@ fn measure(
 ) -> PoolEvaluation {
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);
-    let order = Order { pool, depth: 200, ties: &ties, own_language_bonus: 0.0, placed: Some(graded) };
+    let order = Order { placed: Some(graded), ..Order::new(pool, 200, &ties) };
     let rankings = rank(collection, graded.queries(), vectors, &order, threads);
     let rel = collection.meta.grades.max;
     let settings = Settings {
@@ -206,7 +206,7 @@ fn values_are_those_of_the_whole_ranking_at_any_number_of_threads() {
     assert_eq!(format!("{e:?}"), format!("{alone:?}"));
     let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = TieOrder::new(&ids);
-    let order = Order { pool: &Pool::All, depth: 150, ties: &ties, own_language_bonus: 0.0, placed: None };
+    let order = Order::new(&Pool::All, 150, &ties);
     let whole = rank(&collection, graded.queries(), (&queries, &passages), &order, true);
     let bias = e.bias.unwrap();
     for (&q, hits) in whole.queries.iter().zip(&whole.hits) {

@@ -64,8 +64,7 @@ pub fn measure(
         System::Bm25 => {
             let ids: Vec<&str> = collection.passages.iter().map(|p| p.id.as_str()).collect();
             let ties = TieOrder::new(&ids);
-            let order =
-                |pool| Order { pool, depth: DEPTH, ties: &ties, own_language_bonus: 0.0, placed: None };
+            let order = |pool| Order::new(pool, DEPTH, &ties);
             which.iter().map(|pool| rank_bm25(collection, &queries, &order(pool))).collect()
         }
         System::Encoder(encoder) => {

@@ -177,7 +177,7 @@ pub fn evaluate(
     threads: bool,
 ) -> Vec<Rankings> {
     let encoded = Encoded::new(encoder, collection, tokenized, queries, pools, threads);
-    let order = |pool| Order { pool, depth, ties: &tokenized.ties, own_language_bonus: 0.0, placed: None };
+    let order = |pool| Order::new(pool, depth, &tokenized.ties);
     pools.iter().map(|pool| encoded.rank(queries, &order(pool))).collect()
 }
 

@@ -409,13 +409,7 @@ fn tiles_and_threads_change_nothing_and_bm25_ranks_as_it_does() {
     let got = by_query(&found(&task, &[&Lexical], &all));
     let ids: Vec<&str> = c.passages.iter().map(|p| p.id.as_str()).collect();
     let ties = polygrade_index::TieOrder::new(&ids);
-    let order = polygrade_index::Order {
-        pool: &polygrade_eval::Pool::Same,
-        depth: 40,
-        ties: &ties,
-        own_language_bonus: 0.0,
-        placed: None,
-    };
+    let order = polygrade_index::Order::new(&polygrade_eval::Pool::Same, 40, &ties);
     let queries: Vec<Index> = (0..task.len()).map(|at| task.query(at)).collect();
     let want = polygrade_index::rank_bm25(&c, &queries, &order);
     for (query, hits) in want.queries.iter().zip(&want.hits) {

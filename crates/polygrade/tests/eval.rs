@@ -300,8 +300,8 @@ fn a_bonus_for_the_own_language_moves_pools_that_mix_and_no_others() {
         let args = [&base[..], &["--own-language-bonus", bonus]].concat();
         serde_json::from_str(&ok(&args)).unwrap()
     };
-    let [plain, own, others] = ["0", "2.1", "-2.1"].map(with);
-    assert_eq!((&plain["own_language_bonus"], &own["own_language_bonus"]), (&0.0.into(), &2.1.into()));
+    let [plain, own, others] = ["0", "2", "-2"].map(with);
+    assert_eq!((&plain["own_language_bonus"], &own["own_language_bonus"]), (&0.0.into(), &2.0.into()));
     let bias = |e: &Value, measure: &str| e["pools"][0]["bias"]["mean"][measure]["mean"].as_f64().unwrap();
     assert_eq!((bias(&own, "LPR(own)"), bias(&own, "Inclination(en)@10")), (100.0, 0.0));
     assert_eq!((bias(&others, "LPR(own)"), bias(&others, "Inclination(own)@10")), (0.0, 0.0));
@@ -315,7 +315,9 @@ fn a_bonus_for_the_own_language_moves_pools_that_mix_and_no_others() {
     assert!(ok(&args).contains("0.1 added in the query's language"));
     assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("0.1 was added to the cosine"));
     fails(&["eval", "bm25", &mini, "--own-language-bonus", "1"], &["bm25"]);
-    fails(&["eval", "pocket", &mini, "--own-language-bonus", "nan"], &["expected a number"]);
+    for bad in ["nan", "inf", "2.1", "x"] {
+        fails(&["eval", "pocket", &mini, "--own-language-bonus", bad], &["expected a number from -2 to 2"]);
+    }
 }
 
 #[test]
@@ -331,9 +333,9 @@ fn search_prefers_the_querys_language_where_told() {
     let plain = langs(query, &[]);
     assert!(of(&plain, "en") < 30 && of(&plain, "de") > 0, "{plain:?}");
     // A query of the collection has its language there; another is told, and what is told goes first.
-    assert_eq!(of(&langs(query, &["--own-language-bonus", "2.1"]), "en"), 30);
-    assert_eq!(of(&langs(query, &["--own-language-bonus", "-2.1"]), "en"), 0);
-    let told = ["--own-language-bonus", "2.1", "--query-lang", "de"];
+    assert_eq!(of(&langs(query, &["--own-language-bonus", "2"]), "en"), 30);
+    assert_eq!(of(&langs(query, &["--own-language-bonus", "-2"]), "en"), 0);
+    let told = ["--own-language-bonus", "2", "--query-lang", "de"];
     assert_eq!((of(&langs("Höhe", &told), "de"), of(&langs(query, &told), "de")), (30, 30));
     fails(&["search", "pocket", &mini, "Höhe", "--own-language-bonus", "1"], &["--query-lang"]);
     fails(&["search", "pocket", &mini, "Höhe", "--query-lang", "de"], &["--own-language-bonus"]);

@@ -174,15 +174,16 @@ pub(crate) struct ModelOptions {
 /// A preference for the query's language.
 #[derive(clap::Args, Clone)]
 pub(crate) struct OwnLanguageBonus {
-    /// Add this to the cosine of passages in the query's language: among several languages, more than 0 prefers that
-    /// language, less than 0 the others
-    #[arg(long, default_value_t = 0.0, value_name = "LAMBDA", value_parser = finite, allow_hyphen_values = true)]
+    /// Add this, from -2 to 2, to the cosine of passages in the query's language: among several languages, more than 0
+    /// prefers that language, less than 0 the others
+    #[arg(long, default_value_t = 0.0, value_name = "LAMBDA", value_parser = bonus, allow_hyphen_values = true)]
     pub(crate) own_language_bonus: f64,
 }
 
-fn finite(text: &str) -> std::result::Result<f64, String> {
-    let number = text.trim().parse().ok().filter(|x: &f64| x.is_finite());
-    number.ok_or_else(|| "expected a number, such as 0.1".into())
+/// Cosines are no further apart than 2; a larger number would only cost the scores their digits.
+fn bonus(text: &str) -> std::result::Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|x: &f64| x.abs() <= 2.0);
+    number.ok_or_else(|| "expected a number from -2 to 2, such as 0.1".into())
 }
 
 /// The folder of the model that a folder or a name on the hub names.
